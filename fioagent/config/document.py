@@ -1,0 +1,133 @@
+"""The device's configuration as the gateway sends it, and the same under another key.
+
+A JSON object: file name to ``{"Value", "OnChanged", "Unencrypted"}``. Values are
+base64 of ECIES unless ``Unencrypted``. Member names are matched without regard
+to case, as Go does; members that we do not know pass through untouched.
+Pure; a value that was opened lives no longer than it takes to seal it again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fioagent import ecies
+from fioagent.errors import ConfigError
+from fioagent.ports import ConfigFile
+
+Key = ec.EllipticCurvePrivateKey
+
+
+def parse(document: bytes, origin: str) -> dict[str, dict[str, Any]]:
+    """Entries by file name.
+
+    Raises:
+        ConfigError: not the JSON we know; names ``origin``.
+    """
+    try:
+        entries = json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"cannot read {origin}: not valid JSON") from error
+    if not isinstance(entries, dict):
+        raise ConfigError(f"cannot read {origin}: not a JSON object")
+    for name, entry in entries.items():
+        if not isinstance(entry, dict) or not isinstance(_member(entry, "Value"), str):
+            raise ConfigError(f"cannot read {origin}: the entry {name!r} has no text value")
+    return entries
+
+
+def resealed(document: bytes, keys: Sequence[Key], recipient: Key, origin: str) -> bytes:
+    """The same configuration with every encrypted value readable by ``recipient`` alone.
+
+    Args:
+        document: as parse() takes it.
+        keys: any of them may open a value; ``recipient`` among them makes a repeat harmless.
+        recipient: the key that shall open all of them; its own values stay as they are.
+        origin: where the document is from, for messages.
+
+    Raises:
+        ConfigError: malformed, or names of values that no key opens.
+    """
+    entries = parse(document, origin)
+    lost = []
+    for name, entry in _encrypted(entries):
+        if _open(entry, recipient) is not None:
+            continue
+        opened = (_open(entry, key) for key in keys)
+        plaintext = next((text for text in opened if text is not None), None)
+        if plaintext is None:
+            lost.append(name)
+            continue
+        sealed = base64.b64encode(ecies.encrypt(plaintext, recipient.public_key()))
+        entry[_spelling(entry, "Value")] = sealed.decode("ascii")
+    _require_none(lost, origin)
+    return json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def require_opens(document: bytes, keys: Sequence[Key], origin: str) -> None:
+    """Raises ConfigError with the names of values that none of ``keys`` opens."""
+    encrypted = _encrypted(parse(document, origin))
+    _require_none(
+        [name for name, entry in encrypted if all(_open(entry, key) is None for key in keys)],
+        origin,
+    )
+
+
+def opens_with(document: bytes, key: Key, origin: str) -> bool:
+    """Whether ``key`` opens every encrypted value; True where there is none."""
+    encrypted = _encrypted(parse(document, origin))
+    return all(_open(entry, key) is not None for _, entry in encrypted)
+
+
+def files(document: bytes, origin: str) -> list[ConfigFile]:
+    """The entries as PATCH /config takes them."""
+    return [
+        ConfigFile(
+            name,
+            _member(entry, "Value"),
+            bool(_member(entry, "Unencrypted")),
+            tuple(_member(entry, "OnChanged") or ()),
+        )
+        for name, entry in sorted(parse(document, origin).items())
+    ]
+
+
+def _encrypted(entries: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((n, entry) for n, entry in entries.items() if not _member(entry, "Unencrypted"))
+
+
+def _open(entry: dict[str, Any], key: Key) -> bytes | None:
+    """The plaintext; None where ``key`` does not open it.
+
+    fioctl uploads "" for an empty file, because go-ecies seals nothing to
+    nothing and then cannot open it; here it is what it was meant to be. It
+    opens with any key, so a value resealed to us stays "" and old agents see no change.
+    """
+    value = _member(entry, "Value")
+    if value == "":
+        return b""
+    try:
+        return ecies.decrypt(base64.b64decode(value, validate=True), key)
+    except (binascii.Error, ecies.EciesError):
+        return None
+
+
+def _member(entry: dict[str, Any], name: str) -> Any:
+    return entry.get(_spelling(entry, name))
+
+
+def _spelling(entry: dict[str, Any], name: str) -> str:
+    return next((found for found in entry if found.lower() == name.lower()), name)
+
+
+def _require_none(lost: Sequence[str], origin: str) -> None:
+    if lost:
+        raise ConfigError(
+            f"cannot decrypt {', '.join(lost)} in {origin} with the keys of this device",
+            hint="the operator has to set these files again for this device",
+        )

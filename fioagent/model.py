@@ -1,0 +1,54 @@
+"""Values that more than one part of the agent speaks of."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NewType
+
+RotationId = NewType("RotationId", str)  # [A-Za-z0-9_-]{1,63}: the event server drops others
+Facts = Mapping[str, "str | int | bool"]  # what a phase wrote down; digests and references only
+
+
+class Store(str, enum.Enum):
+    """Where private keys live: ``tls.pkey_source`` of sota.toml."""
+
+    FILE = "file"
+    PKCS11 = "pkcs11"
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialRef:
+    """Where a key and its certificate are, in the words that sota.toml uses.
+
+    Attributes:
+        store: file or token.
+        key: path of the private key, or its object id as text ("01").
+        certificate: path of the certificate, or its object id as text ("03").
+    """
+
+    store: Store
+    key: str
+    certificate: str
+
+
+# sota.toml keys that name the live credential, per store: key first, then certificate.
+SOTA_KEYS: Mapping[Store, tuple[str, str]] = {
+    Store.FILE: ("import.tls_pkey_path", "import.tls_clientcert_path"),
+    Store.PKCS11: ("p11.tls_pkey_id", "p11.tls_clientcert_id"),
+}
+
+
+class Exit(enum.IntEnum):
+    """Exit codes of the command line; documented in README.md and stable."""
+
+    DONE = 0
+    FAILED = 1
+    TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
+    CONFIG = 78  # EX_CONFIG of sysexits.h
+
+
+def sha256_hex(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
