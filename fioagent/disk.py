@@ -1,0 +1,210 @@
+"""The only place where files change. Four calls in one order make a change durable.
+
+write to a temporary file in the same directory, fsync it, rename it, fsync the
+directory. Temporary names begin with a dot and never end in ``.new``:
+aktualizr-lite deletes ``<file>.new`` beside anything it reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+from fioagent.errors import ConfigError, TemporaryError
+
+_TEMPORARY: Final = ".fioagent-tmp"
+
+
+class LocalDisk:
+    """``ports.Disk`` on a POSIX file system."""
+
+    def read(self, path: str) -> bytes:
+        content = self.read_if_there(path)
+        if content is None:
+            raise ConfigError(f"cannot read {path}: no such file")
+        return content
+
+    def read_if_there(self, path: str) -> bytes | None:
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _refused("read", path, error) from error
+
+    def names(self, directory: str) -> list[str]:
+        try:
+            return sorted(os.listdir(directory))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _refused("list", directory, error) from error
+
+    def real_path(self, path: str) -> str:
+        return os.path.realpath(path)
+
+    def is_directory(self, path: str) -> bool:
+        return os.path.isdir(path)
+
+    def is_there(self, path: str) -> bool:
+        return os.path.lexists(path)
+
+    def can_replace(self, path: str) -> bool:
+        directory = os.path.dirname(os.path.realpath(path))
+        return os.access(directory, os.W_OK | os.X_OK)
+
+    def free_bytes(self, directory: str) -> int:
+        try:
+            status = os.statvfs(directory)
+        except OSError as error:
+            raise _refused("look at", directory, error) from error
+        return status.f_bavail * status.f_frsize
+
+    def make_directory(self, path: str) -> None:
+        if os.path.isdir(path):
+            return
+        try:
+            os.mkdir(path, 0o700)
+            _sync_directory(os.path.dirname(path))
+        except OSError as error:
+            raise _refused("make", path, error) from error
+
+    def replace(
+        self, path: str, content: bytes, *, mode: int = 0o600, keep_time: bool = False
+    ) -> None:
+        # A link is followed: the file behind it is what others have open.
+        target = os.path.realpath(path)
+        temporary = _temporary(target)
+        try:
+            before = _status(target)
+            _write(temporary, content, before, mode, keep_time=keep_time)
+            os.replace(temporary, target)
+            _sync_directory(os.path.dirname(target))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise _refused("write", path, error) from error
+
+    def append(self, path: str, content: bytes) -> None:
+        try:
+            fresh = not os.path.lexists(path)
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                _write_all(descriptor, content)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if fresh:
+                _sync_directory(os.path.dirname(path))
+        except OSError as error:
+            raise _refused("write", path, error) from error
+
+    def link(self, path: str, target: str) -> None:
+        temporary = _temporary(path)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            os.symlink(target, temporary)
+            os.replace(temporary, path)
+            _sync_directory(os.path.dirname(path))
+        except OSError as error:
+            raise _refused("link", path, error) from error
+
+    def rename(self, path: str, new: str) -> None:
+        try:
+            os.replace(path, new)
+            _sync_directory(os.path.dirname(new))
+        except OSError as error:
+            raise _refused("rename", path, error) from error
+
+    def remove(self, path: str) -> None:
+        try:
+            os.unlink(path)
+            _sync_directory(os.path.dirname(path))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _refused("remove", path, error) from error
+
+    @contextlib.contextmanager
+    def lock(self, path: str, purpose: str) -> Iterator[None]:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _refused("lock", path, error) from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+                raise TemporaryError(
+                    f"cannot start: {holder or 'another process'} is at work",
+                    hint="wait until it has ended; 'fioagent status' shows how far it is",
+                ) from error
+            # For people only, so it need not be durable.
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"fioagent {purpose} (process {os.getpid()})\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _temporary(path: str) -> str:
+    directory, name = os.path.split(path)
+    return os.path.join(directory, f".{name}{_TEMPORARY}")
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _write(
+    path: str, content: bytes, before: os.stat_result | None, mode: int, *, keep_time: bool
+) -> None:
+    # One process at a time holds the lock, so a left-over of a power cut is free to go.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if before is not None and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(descriptor, before.st_uid, before.st_gid)
+        os.fchmod(descriptor, mode if before is None else stat.S_IMODE(before.st_mode))
+        _write_all(descriptor, content)
+        if before is not None and keep_time:
+            os.utime(descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refused(verb: str, path: str, error: OSError) -> ConfigError:
+    reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
+    hint = None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = f"free some space on the file system of {path}"
+    elif error.errno == errno.EROFS:
+        hint = f"the file system of {path} is mounted read-only; mount it writable"
+    return ConfigError(f"cannot {verb} {path}: {reason}", hint=hint)

@@ -1,0 +1,134 @@
+"""Keys and certificates in files of their own, 0600, each one written once and never changed."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fioagent.errors import ConfigError
+from fioagent.model import CredentialRef
+from fioagent.ports import Disk
+from fioagent.x509 import Certificate, CertificateError
+
+# Fixed names that fiotest, fio-diag and customers' containers open.
+STABLE_KEY: Final = "pkey.pem"
+STABLE_CERTIFICATE: Final = "client.pem"
+# Registration by openssl leaves "EC PARAMETERS" before the key; not every
+# version of the library steps over it.
+_PEM_KEY = re.compile(
+    rb"-----BEGIN (?:EC )?PRIVATE KEY-----.+?-----END (?:EC )?PRIVATE KEY-----", re.DOTALL
+)
+
+
+class FileKeyStore:
+    """``ports.KeyStore`` for ``tls.pkey_source = "file"``."""
+
+    def __init__(self, disk: Disk, storage: str) -> None:
+        """``storage`` is storage.path, where others look for pkey.pem and client.pem."""
+        self._disk = disk
+        self._storage = storage
+
+    def require_free(self, credential: CredentialRef) -> None:
+        for path in (credential.key, credential.certificate):
+            if self._disk.is_there(path):
+                raise ConfigError(
+                    f"cannot rotate: {path} exists already",
+                    hint="choose another rotation id with --id, or remove the file",
+                )
+
+    def generate(self, credential: CredentialRef, like: CredentialRef) -> None:
+        if self._disk.is_there(credential.key):
+            self.private_key(credential)  # an earlier run's, whole because it was renamed there
+            return
+        key = ec.generate_private_key(self.private_key(like).curve)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        self._disk.replace(credential.key, pem, mode=0o600)
+
+    def private_key(self, credential: CredentialRef) -> ec.EllipticCurvePrivateKey:
+        content = self._disk.read(credential.key)
+        block = _PEM_KEY.search(content)
+        try:
+            if block is None:
+                raise ValueError("no PEM private key in it")
+            key = serialization.load_pem_private_key(block.group(0), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            # The library's text may quote the input; the line must not.
+            raise ConfigError(
+                f"cannot read the private key {credential.key}: not an unencrypted PEM key"
+            ) from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ConfigError(
+                f"cannot use the private key {credential.key}: not an elliptic-curve key",
+                hint="the device's configuration is encrypted to EC keys; register it again",
+            )
+        return key
+
+    def certificate(self, credential: CredentialRef) -> Certificate | None:
+        content = self._disk.read_if_there(credential.certificate)
+        if content is None:
+            return None
+        try:
+            return Certificate.from_pem(content)
+        except CertificateError as error:
+            raise ConfigError(
+                f"cannot read the certificate {credential.certificate}: {error}"
+            ) from error
+
+    def store_certificate(self, credential: CredentialRef, certificate: Certificate) -> None:
+        self._disk.replace(credential.certificate, certificate.pem, mode=0o600)
+
+    def use_for_tls(self, credential: CredentialRef, context: ssl.SSLContext) -> None:
+        try:
+            context.load_cert_chain(credential.certificate, credential.key, password=_no_password)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise ConfigError(
+                f"cannot use {credential.certificate} with {credential.key}: {_reason(error)}"
+            ) from error
+
+    def destroy(self, credential: CredentialRef) -> None:
+        self._disk.remove(credential.key)
+        self._disk.remove(credential.certificate)
+
+    def retire(self, old: CredentialRef, new: CredentialRef) -> None:
+        self._replace_name(old.key, new.key, STABLE_KEY)
+        self._replace_name(old.certificate, new.certificate, STABLE_CERTIFICATE)
+
+    def _replace_name(self, old: str, new: str, stable_name: str) -> None:
+        """``old`` is gone, and the stable name, where there is one, is a link to ``new``.
+
+        Registration gives the first pair the stable names themselves: there the
+        link takes the place of the old file in one rename.
+        """
+        live = self._disk.real_path(new)
+        stable = os.path.join(self._disk.real_path(self._storage), stable_name)
+        for path in (self._disk.real_path(old), self._place(old)):
+            if path not in (stable, live):
+                self._disk.remove(path)
+        if self._disk.is_there(stable) and self._disk.real_path(stable) != live:
+            self._disk.link(stable, os.path.relpath(live, os.path.dirname(stable)))
+
+    def _place(self, path: str) -> str:
+        """``path`` itself, a link or not, with only its directory resolved."""
+        directory, name = os.path.split(path)
+        return os.path.join(self._disk.real_path(directory), name)
+
+
+def _no_password() -> bytes:
+    """Keeps OpenSSL from asking at the terminal."""
+    return b""
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "not a PEM pair").replace("_", " ").lower()
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,217 @@
+"""Every way in which the agent touches the world, and what it may rely on there.
+
+The rotation is written against these and nothing else. Built once, in
+``agent.py``; the tests put counters, power cuts and faults in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from fioagent.model import CredentialRef
+
+if TYPE_CHECKING:
+    import ssl
+
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from fioagent.x509 import Certificate
+
+
+class Disk(Protocol):
+    """Durable files. What has returned survives a power cut; what was cut never half-exists.
+
+    Every method raises ConfigError in the user's words for what the file system refuses.
+    """
+
+    def read(self, path: str) -> bytes:
+        """The whole content; ConfigError where the file is absent."""
+        ...
+
+    def read_if_there(self, path: str) -> bytes | None:
+        """None where the file is absent; unreadable is still an error."""
+        ...
+
+    def names(self, directory: str) -> list[str]:
+        """File names in a directory, sorted; empty where it is absent."""
+        ...
+
+    def real_path(self, path: str) -> str:
+        """``path`` with every symbolic link resolved."""
+        ...
+
+    def is_directory(self, path: str) -> bool: ...
+
+    def is_there(self, path: str) -> bool:
+        """Whether the name exists, a dangling link included."""
+        ...
+
+    def can_replace(self, path: str) -> bool:
+        """Whether ``replace`` has a chance: read-only mounts and modes considered."""
+        ...
+
+    def free_bytes(self, directory: str) -> int: ...
+
+    def make_directory(self, path: str) -> None:
+        """A directory for us alone (0700); present is fine."""
+        ...
+
+    def replace(
+        self, path: str, content: bytes, *, mode: int = 0o600, keep_time: bool = False
+    ) -> None:
+        """All of ``content`` at ``path``, or what was there before.
+
+        A file that exists keeps its mode and owner (``mode`` is for a new one),
+        with ``keep_time`` its modification time too.
+        """
+        ...
+
+    def append(self, path: str, content: bytes) -> None:
+        """``content`` at the end; a cut may leave a part of it, but harms nothing before it."""
+        ...
+
+    def link(self, path: str, target: str) -> None:
+        """``path`` as a symbolic link to ``target``, whatever was there before."""
+        ...
+
+    def rename(self, path: str, new: str) -> None: ...
+
+    def remove(self, path: str) -> None:
+        """The name is gone; absent is fine."""
+        ...
+
+    def lock(self, path: str, purpose: str) -> AbstractContextManager[None]:
+        """Hold the one lock; TemporaryError that says who holds it where it is taken."""
+        ...
+
+
+class KeyStore(Protocol):
+    """Where private keys and certificates live: files, or one token."""
+
+    def require_free(self, credential: CredentialRef) -> None:
+        """ConfigError where an object stands at the place of ``credential``."""
+        ...
+
+    def generate(self, credential: CredentialRef, like: CredentialRef) -> None:
+        """A durable key pair at its place, of the kind of ``like``; an earlier run's is kept."""
+        ...
+
+    def private_key(self, credential: CredentialRef) -> ec.EllipticCurvePrivateKey:
+        """The key; may be a token's, so it signs and exchanges but never shows itself."""
+        ...
+
+    def certificate(self, credential: CredentialRef) -> Certificate | None:
+        """None where there is none."""
+        ...
+
+    def store_certificate(self, credential: CredentialRef, certificate: Certificate) -> None: ...
+
+    def use_for_tls(self, credential: CredentialRef, context: ssl.SSLContext) -> None:
+        """Let ``context`` prove possession of the key, with the leaf certificate alone."""
+        ...
+
+    def destroy(self, credential: CredentialRef) -> None:
+        """Remove key and certificate. Absent is fine. MUST NOT touch any other object."""
+        ...
+
+    def retire(self, old: CredentialRef, new: CredentialRef) -> None:
+        """Destroy ``old``, which ``new`` has replaced; names that others use lead to ``new``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """One file of the device's configuration, as PATCH /config takes it."""
+
+    name: str
+    value: str
+    unencrypted: bool
+    on_changed: tuple[str, ...]
+
+
+class Gateway(Protocol):
+    """The device gateway, spoken to with one credential.
+
+    Every method raises TemporaryError for the line and for 5xx and 429;
+    CredentialRefusedError, NotSupportedError, PeerError for a definite no.
+    """
+
+    def check(self) -> int:
+        """One harmless request; its status. The first with a new key switches the gateway over."""
+        ...
+
+    def handshake(self) -> None:
+        """TLS alone, without a request: is the certificate's CA trusted? Changes nothing."""
+        ...
+
+    def device_config(self) -> bytes | None:
+        """The device's own layer of configuration, JSON; None where there is none."""
+        ...
+
+    def patch_config(self, files: Sequence[ConfigFile], public_key_pem: str) -> None: ...
+
+    def set_next_key(self, public_key_pem: str) -> None:
+        """Announce the key that comes next; the same again is no change."""
+        ...
+
+    def post_events(self, events: Sequence[Mapping[str, object]]) -> None: ...
+
+
+class Est(Protocol):
+    """An EST server, spoken to with one credential."""
+
+    def reenroll(self, request_der: bytes) -> list[bytes]:
+        """DER certificates of a simplereenroll answer.
+
+        Raises TemporaryError (``retry_after_s`` on 202, 429, 503), PeerError on a refusal.
+        """
+        ...
+
+    def handshake(self) -> None:
+        """TLS alone, as ``Gateway.handshake``."""
+        ...
+
+
+class Sessions(Protocol):
+    """Connections: one kept alive per peer and credential."""
+
+    def gateway(self, credential: CredentialRef) -> Gateway: ...
+
+    def est(self, url: str, credential: CredentialRef) -> Est: ...
+
+    def trusted_roots(self) -> list[Certificate]:
+        """The configured trust anchors (import.tls_cacert_path)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A point in time that survives a wrong clock: monotonic, within one boot.
+
+    Attributes:
+        boot_id: the kernel's; empty where it cannot be known.
+        monotonic_us: CLOCK_MONOTONIC in microseconds.
+    """
+
+    boot_id: str
+    monotonic_us: int
+
+
+class Services(Protocol):
+    """The programs that hold the old credential in memory."""
+
+    def restart(self, unit: str, committed: Moment) -> str:
+        """Restart ``unit`` if it runs since before ``committed``; a word on what was done."""
+        ...
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """UTC, aware, whole milliseconds at best; may be wrong by decades."""
+        ...
+
+    def moment(self) -> Moment: ...

@@ -1,0 +1,105 @@
+"""What a rotation may touch on this device: its places, its settings, its ports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fioagent import sota
+from fioagent.errors import ConfigError
+from fioagent.model import SOTA_KEYS, CredentialRef, RotationId, Store
+from fioagent.ports import Clock, Disk, KeyStore, Services, Sessions
+from fioagent.settings import Settings
+from fioagent.sota import Sota
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where things are.
+
+    Attributes:
+        storage: ``storage.path``: credentials, config.encrypted, our journal.
+        store: where private keys live.
+        sota_paths: search list of sota.toml.
+    """
+
+    storage: str
+    store: Store
+    sota_paths: tuple[str, ...]
+
+    @property
+    def state_directory(self) -> str:
+        """Ours; in storage.path because a factory reset that keeps sota keeps it."""
+        return os.path.join(self.storage, "fioagent")
+
+    @property
+    def config(self) -> str:
+        return os.path.join(self.storage, "config.encrypted")
+
+    @property
+    def staged_config(self) -> str:
+        return os.path.join(self.storage, "config.encrypted.staged")
+
+    @property
+    def completed_marker(self) -> str:
+        """The stock handler looks in it for the rotation id that is done."""
+        return os.path.join(self.storage, "cert-rotation.state.completed")
+
+    def new_credential(self, rotation: RotationId) -> CredentialRef:
+        """Places for a new pair, named after the rotation so that a repeat finds its own."""
+        return CredentialRef(
+            Store.FILE,
+            os.path.join(self.storage, f"pkey.{rotation}.pem"),
+            os.path.join(self.storage, f"client.{rotation}.pem"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A site with everything that acts on it."""
+
+    site: Site
+    settings: Settings
+    disk: Disk
+    keys: KeyStore
+    sessions: Sessions
+    services: Services
+    clock: Clock
+
+    def sota(self) -> Sota:
+        return read_sota(self.disk, self.site.sota_paths)
+
+    def live_credential(self) -> CredentialRef:
+        """What sota.toml names at this moment."""
+        key, certificate = SOTA_KEYS[self.site.store]
+        merged = self.sota()
+        return CredentialRef(self.site.store, merged.require(key), merged.require(certificate))
+
+
+def read_sota(disk: Disk, paths: Sequence[str]) -> Sota:
+    """Raises ConfigError: nothing found, unreadable, or not TOML."""
+    found = []
+    for path in paths:
+        if disk.is_directory(path):
+            names = [name for name in disk.names(path) if name.endswith(".toml")]
+            inside = [os.path.join(path, name) for name in names]
+        else:
+            inside = [path]
+        found += [(file, raw) for file in inside if (raw := disk.read_if_there(file)) is not None]
+    if not found:
+        raise ConfigError(
+            f"cannot find sota.toml in {', '.join(paths)}",
+            hint="register the device, or say where it is with -c or SOTA_DIR",
+        )
+    return sota.merge(found)
+
+
+def site_of(merged: Sota, paths: tuple[str, ...]) -> Site:
+    """Raises ConfigError for a missing or contradictory key."""
+    if merged.require("tls.ca_source") != "file":
+        raise ConfigError('cannot use tls.ca_source: only "file" is known')
+    source = merged.require("tls.pkey_source")
+    if source not in tuple(Store):
+        raise ConfigError(f'cannot use tls.pkey_source = "{source}": it is "file" or "pkcs11"')
+    return Site(os.path.abspath(merged.require("storage.path")), Store(source), paths)

@@ -1,0 +1,87 @@
+"""Restarts by ``systemctl``, so that no program goes on with a credential that is denied.
+
+By the rules of LmP (docs/adr/0005): ``reset-failed`` first, because the
+fourth start of aktualizr-lite within 541 s reboots the device; a unit that is
+not running is left alone; and one that started after the commit has read the
+new credential already.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Final
+
+from fioagent.errors import TemporaryError
+from fioagent.ports import Clock, Moment
+
+_TIMEOUT_S: Final = 90.0
+_PROPERTIES: Final = "LoadState,ActiveState,SubState,ExecMainStartTimestampMonotonic"
+
+
+def runs_this_machine() -> bool:
+    """Whether systemd is the init, as sd_booted(3) decides it."""
+    return os.path.isdir("/run/systemd/system")
+
+
+class SystemdServices:
+    """``ports.Services`` where systemd is the init."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def restart(self, unit: str, committed: Moment) -> str:
+        state = self._state(unit)
+        # fioconfig internal/state.go: inactive or dead units stay as they are,
+        # failed ones and those waiting for their automatic restart do not.
+        if state.get("ActiveState") == "inactive" or state.get("SubState") == "dead":
+            return "not running, left alone"
+        now = self._clock.moment()
+        if committed.boot_id and now.boot_id and committed.boot_id != now.boot_id:
+            return "not needed, started at boot after the change"
+        if int(state.get("ExecMainStartTimestampMonotonic") or 0) > committed.monotonic_us:
+            return "not needed, started after the change"
+        self._run("reset-failed", unit)
+        # --no-block: the unit may be ordered after the one that we run in.
+        self._run("restart", "--no-block", unit)
+        return "restarted"
+
+    def _state(self, unit: str) -> dict[str, str]:
+        text = self._run("show", f"--property={_PROPERTIES}", "--", unit)
+        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+    def _run(self, *arguments: str) -> str:
+        try:
+            done = subprocess.run(
+                ("systemctl", *arguments),
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_S,
+                check=True,
+            )
+        except FileNotFoundError as error:
+            raise TemporaryError(
+                "cannot restart services: no systemctl on this machine",
+                hint='set services.manager = "none" and restart them by other means',
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise TemporaryError(
+                f"cannot restart services: systemctl {arguments[0]} hangs"
+            ) from error
+        except subprocess.CalledProcessError as error:
+            said = " ".join(error.stderr.split())
+            raise TemporaryError(
+                f"cannot restart services: systemctl {' '.join(arguments)}: {said}"
+            ) from error
+        return done.stdout
+
+
+class NoServices:
+    """``ports.Services`` where nothing can be restarted: said, not faked."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def restart(self, unit: str, committed: Moment) -> str:
+        del unit, committed
+        return f"skipped, {self._reason}"

@@ -1,0 +1,150 @@
+"""TLS as a device speaks it: one trust file, the leaf certificate alone, and alerts told plainly.
+
+Under TLS 1.3 a server judges the client's certificate after the client's
+handshake has ended. The verdict arrives with the first read, and a write that
+comes before it breaks with a meaningless end-of-file. So whoever wants to know
+must read (RFC 8446 section 4.4.2, appendix E.1; seen with Go and OpenSSL servers).
+"""
+
+from __future__ import annotations
+
+import _ssl
+import ctypes
+import select
+import socket
+import ssl
+import time
+from typing import Final
+
+from fioagent.errors import AgentError, CredentialRefusedError, TemporaryError
+
+CONNECT_TIMEOUT_S: Final = 15.0
+# How long a silent TLS 1.3 server may still send its verdict, as a multiple of
+# the time that connecting took. Servers in the field answer with a session
+# ticket within one round trip; this is for those that do not.
+_VERDICT_FACTOR: Final = 5.0
+_VERDICT_MINIMUM_S: Final = 1.0
+
+# Alerts that speak of our certificate, RFC 8446 section 6.2, as OpenSSL names them.
+_REFUSALS: Final = (
+    "BAD_CERTIFICATE",
+    "UNSUPPORTED_CERTIFICATE",
+    "CERTIFICATE_REVOKED",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_UNKNOWN",
+    "CERTIFICATE_REQUIRED",
+    "UNKNOWN_CA",
+    "ACCESS_DENIED",
+)
+_SSL_CTRL_MODE: Final = 33
+_SSL_MODE_NO_AUTO_CHAIN: Final = 8
+
+
+def client_context(anchors_pem: bytes) -> ssl.SSLContext:
+    """A client context that trusts ``anchors_pem`` and nothing else, TLS 1.2 or later.
+
+    Raises:
+        ssl.SSLError: no certificate in ``anchors_pem``.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=anchors_pem.decode("ascii", "ignore"))
+    # Python 3.13 sets it in its default context; the PKI of Foundries' own
+    # documents has a root whose basicConstraints are not critical.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    # RFC 9525 drops the common name; a server has to have a SubjectAltName.
+    context.hostname_checks_common_name = False
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    _send_leaf_only(context)
+    return context
+
+
+def _send_leaf_only(context: ssl.SSLContext) -> None:
+    """Stop OpenSSL from adding issuers out of the trust file to our certificate.
+
+    estserver answers 401 to two certificates, and Python has no switch for it.
+    ``SSL_CTX*`` is the first member behind the object header in every CPython 3;
+    proved by a change through Python that must show up through the pointer.
+    """
+    library = ctypes.CDLL(getattr(_ssl, "__file__", None))
+    pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
+    library.SSL_CTX_get_options.restype = ctypes.c_uint64
+    library.SSL_CTX_get_options.argtypes = [ctypes.c_void_p]
+    if library.SSL_CTX_get_options(pointer) & 0xFFFFFFFF != int(context.options) & 0xFFFFFFFF:
+        return  # another layout: rather a chain too long than a stray pointer
+    library.SSL_CTX_ctrl.restype = ctypes.c_long
+    library.SSL_CTX_ctrl.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_int,
+        ctypes.c_long,
+        ctypes.c_void_p,
+    ]
+    library.SSL_CTX_ctrl(pointer, _SSL_CTRL_MODE, _SSL_MODE_NO_AUTO_CHAIN, None)
+
+
+def handshake(context: ssl.SSLContext, host: str, port: int) -> None:
+    """A whole handshake and the server's verdict on our certificate; no byte of HTTP.
+
+    Raises:
+        CredentialRefusedError: the server said so in an alert.
+        TemporaryError: not reached, not trusted, or the line broke.
+    """
+    started = time.monotonic()
+    try:
+        with (
+            socket.create_connection((host, port), CONNECT_TIMEOUT_S) as raw,
+            context.wrap_socket(raw, server_hostname=host) as connection,
+        ):
+            took = time.monotonic() - started
+            _await_verdict(connection, max(_VERDICT_MINIMUM_S, _VERDICT_FACTOR * took))
+    except OSError as error:
+        raise explained(error, host, port) from error
+
+
+def _await_verdict(connection: ssl.SSLSocket, patience_s: float) -> None:
+    if connection.version() != "TLSv1.3":
+        return  # TLS 1.2: the server has judged before its Finished
+    connection.setblocking(False)
+    deadline = time.monotonic() + patience_s
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            if not connection.recv(1):
+                raise ConnectionResetError("the server closed the connection")
+            return  # it speaks first: it is content with us
+        except ssl.SSLWantReadError:
+            session = connection.session
+            if session is not None and session.has_ticket:
+                return  # tickets come only after our certificate was accepted
+            select.select([connection], [], [], left)
+
+
+def explained(error: OSError, host: str, port: int) -> AgentError:
+    """``error`` of a connection to ``host`` in the words of a person at the device."""
+    peer = f"{host}:{port}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TemporaryError(
+            f"cannot trust {peer}: {_plain(error.verify_message)}",
+            hint="check the server name, the trust file import.tls_cacert_path, the device's "
+            "clock, and whether a proxy stands in between",
+        )
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or "").upper()
+        if "ALERT" in reason and reason.endswith(_REFUSALS):
+            alert = reason.partition("ALERT_")[2].replace("_", " ").lower()
+            return CredentialRefusedError(
+                f"{peer} refuses the device's certificate: {alert}",
+                hint="the CA that issued it has to be among the factory's device CAs",
+            )
+        return TemporaryError(f"cannot speak TLS with {peer}: {_plain(error.reason or str(error))}")
+    if isinstance(error, socket.gaierror):
+        return TemporaryError(
+            f"cannot find {host}: {error.strerror}", hint="check the network and the name server"
+        )
+    if isinstance(error, TimeoutError):
+        return TemporaryError(f"cannot reach {peer}: timed out")
+    reason = error.strerror or str(error) or type(error).__name__
+    return TemporaryError(f"cannot reach {peer}: {reason[:1].lower()}{reason[1:]}")
+
+
+def _plain(reason: str) -> str:
+    return reason.replace("_", " ").lower().rstrip(".")
