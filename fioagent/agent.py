@@ -1,0 +1,212 @@
+"""Composition root: builds the ports from sota.toml once, takes the lock, does one thing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from fioagent import settings, site, sota, systemd
+from fioagent.clock import SystemClock
+from fioagent.config import document, trigger
+from fioagent.disk import LocalDisk
+from fioagent.errors import ConfigError
+from fioagent.keystore.file import FileKeyStore
+from fioagent.model import CredentialRef, RotationId, Store
+from fioagent.ports import Clock, Services
+from fioagent.rotation import machine, policy, preflight
+from fioagent.rotation.journal import Journal
+from fioagent.rotation.machine import Phase, Rotation
+from fioagent.rotation.rotator import Outcome, Result, Rotator, Watch
+from fioagent.sessions import HttpSessions
+from fioagent.site import Device
+from fioagent.x509 import Certificate
+
+_ROTATION_ID = re.compile(r"[A-Za-z0-9_-]{1,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a person wants to know first.
+
+    Attributes:
+        credential: that sota.toml names.
+        certificate: its certificate.
+        due_at: when the next rotation is due by the settings.
+        open: a rotation under way.
+        last: the latest that ended.
+        unreported: events that the gateway has not acknowledged.
+    """
+
+    credential: CredentialRef
+    certificate: Certificate
+    due_at: datetime
+    open: Rotation | None
+    last: Rotation | None
+    unreported: int
+
+
+class Agent:
+    """The device, ready to be acted on."""
+
+    def __init__(self, device: Device, secrets_directory: str) -> None:
+        self.device = device
+        self._secrets = secrets_directory
+
+    def rotate(
+        self, *, now: bool, est_url: str | None, rotation_id: str | None, watch: Watch
+    ) -> Outcome:
+        """Join the open rotation, or begin one if it is asked for or due; go as far as it goes.
+
+        Raises:
+            AgentError: nothing was begun, and why.
+        """
+        wanted = None if rotation_id is None else checked_id(rotation_id)
+        with self._locked("rotate"):
+            rotator = Rotator(self.device, watch)
+            rotation = rotator.open_rotation()
+            if rotation is None:
+                idle = self._nothing_to_do(rotator, wanted, now=now)
+                if idle is not None:
+                    rotator.deliver_events()
+                    return idle
+                fresh = wanted or self._fresh_id()
+                rotation = rotator.begin(fresh, est_url or self._est_url())
+            elif est_url is not None and rotation.phase in (Phase.BEGUN, Phase.KEY_GENERATED):
+                rotation = rotator.amend(est_url)
+            elif not now and (wait := self._wait(rotation)) is not None:
+                return wait
+            return rotator.drive(rotation)
+
+    def status(self) -> Status:
+        """Reads only.
+
+        Raises:
+            ConfigError: no usable pair, or a journal that cannot be read.
+        """
+        device = self.device
+        credential = device.live_credential()
+        certificate = preflight.require_pair(device, credential)
+        journal = Journal(device.disk, device.site.state_directory)
+        rotation = journal.load()
+        ended = journal.ended()
+        return Status(
+            credential,
+            certificate,
+            self._due_at(certificate),
+            rotation,
+            machine.fold(ended[-1].records) if ended else None,
+            sum(len(each.unreported()) for each in (*ended, journal)),
+        )
+
+    @contextlib.contextmanager
+    def _locked(self, purpose: str) -> Iterator[None]:
+        directory = self.device.site.state_directory
+        self.device.disk.make_directory(directory)
+        with self.device.disk.lock(os.path.join(directory, "lock"), purpose):
+            yield
+
+    def _nothing_to_do(
+        self, rotator: Rotator, wanted: RotationId | None, *, now: bool
+    ) -> Outcome | None:
+        if wanted is not None and rotator.last_completed(wanted):
+            return Outcome(Result.NOTHING_TO_DO, f"rotation {wanted} is done already")
+        if now:
+            return None
+        certificate = preflight.require_pair(self.device, self.device.live_credential())
+        due = self._due_at(certificate)
+        if self.device.clock.now() >= due:
+            return None
+        return Outcome(
+            Result.NOTHING_TO_DO,
+            f"the certificate is valid until {certificate.not_after:%Y-%m-%d}, "
+            f"rotation is due on {due:%Y-%m-%d}",
+            "'fioagent rotate --now' rotates all the same",
+        )
+
+    def _wait(self, rotation: Rotation) -> Outcome | None:
+        until = policy.retry_at(rotation)
+        if until is None or self.device.clock.now() >= until or rotation.paused is None:
+            return None
+        return Outcome(
+            Result.TRY_AGAIN,
+            f"{rotation.paused.reason}; next try at {until:%Y-%m-%d %H:%M:%S} UTC",
+            "'fioagent rotate --now' tries at once",
+            rotation,
+        )
+
+    def _due_at(self, certificate: Certificate) -> datetime:
+        return policy.due_at(
+            certificate.not_before, certificate.not_after, self.device.settings.rotation_due_at
+        )
+
+    def _fresh_id(self) -> RotationId:
+        return RotationId(f"certs-{int(self.device.clock.now().timestamp())}")
+
+    def _est_url(self) -> str:
+        """From the settings, else from the operator's latest trigger."""
+        found = self.device.settings.est_server or self._trigger().get("ESTSERVER")
+        if not found:
+            raise ConfigError(
+                "cannot rotate: no EST server is known",
+                hint="give it with --est-server, or set est.server in /etc/fioagent/fioagent.toml",
+            )
+        return found
+
+    def _trigger(self) -> Mapping[str, str]:
+        disk, place = self.device.disk, self.device.site
+        extracted = disk.read_if_there(os.path.join(self._secrets, trigger.FILE_NAME))
+        if extracted is not None:
+            return trigger.parse(extracted.decode("utf-8", "replace"))
+        config = disk.read_if_there(place.config)
+        if config is None:
+            return {}
+        entries = {file.name: file for file in document.files(config, place.config)}
+        entry = entries.get(trigger.FILE_NAME)
+        return trigger.parse(entry.value) if entry is not None and entry.unencrypted else {}
+
+
+def checked_id(value: str) -> RotationId:
+    """Raises ConfigError: gateways drop events of other ids without a word."""
+    if not _ROTATION_ID.fullmatch(value):
+        raise ConfigError(
+            f"cannot use the rotation id {value!r}",
+            hint="1 to 63 letters, digits, '-' and '_', such as certs-1763683200",
+        )
+    return RotationId(value)
+
+
+@contextlib.contextmanager
+def opened(config: Sequence[str], environ: Mapping[str, str]) -> Iterator[Agent]:
+    """The agent of this device, by ``-c`` options and environment.
+
+    Raises:
+        ConfigError: sota.toml or the settings cannot be used.
+    """
+    disk, clock = LocalDisk(), SystemClock()
+    paths = sota.search_list(config, environ)
+    configured = settings.load(disk, environ)
+    place = site.site_of(site.read_sota(disk, paths), paths)
+    if place.store is not Store.FILE:
+        raise ConfigError('cannot use tls.pkey_source = "pkcs11": this version knows files only')
+    keys = FileKeyStore(disk, place.storage)
+    sessions = HttpSessions(disk, keys, lambda: site.read_sota(disk, paths))
+    services = _services(configured.services_manager, clock)
+    try:
+        yield Agent(
+            Device(place, configured, disk, keys, sessions, services, clock),
+            environ.get("SECRETS_DIR", "/var/run/secrets"),
+        )
+    finally:
+        sessions.close()
+
+
+def _services(manager: str, clock: Clock) -> Services:
+    if manager == "none":
+        return systemd.NoServices('services.manager is "none"')
+    if manager == "auto" and not systemd.runs_this_machine():
+        return systemd.NoServices("systemd does not run this machine")
+    return systemd.SystemdServices(clock)

@@ -1,0 +1,172 @@
+"""argv to one call to an exit code; the only module of the agent that prints.
+
+The answer goes to stdout, trouble to stderr: a line that begins with "cannot",
+and a line that says what to do next. Exit codes are in ``model.Exit``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from fioagent import __version__
+from fioagent.errors import AgentError, PeerError, TemporaryError
+from fioagent.model import Exit
+
+_EPILOG = """\
+exit status: 0 done or nothing to do, 1 failed and the old credential is live,
+75 try again later (the rotation stays open), 78 this device needs a person first,
+2 wrong use of the command line.
+"""
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run one command; its exit code."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
+    try:
+        return command(arguments, os.environ if environ is None else environ)
+    except AgentError as error:
+        _complain(error)
+        return _exit_of(error)
+    except KeyboardInterrupt:
+        print("interrupted; 'fioagent rotate --now' goes on from here", file=sys.stderr)
+        return Exit.TRY_AGAIN
+
+
+def _exit_of(error: AgentError) -> Exit:
+    if isinstance(error, TemporaryError):
+        return Exit.TRY_AGAIN
+    return Exit.FAILED if isinstance(error, PeerError) else Exit.CONFIG
+
+
+def _rotate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    # Imported late: "fioagent status" and "--help" need neither TLS nor HTTP.
+    from fioagent import agent, words  # noqa: PLC0415  # see above
+    from fioagent.rotation.rotator import Progress  # noqa: PLC0415  # see above
+
+    started = time.monotonic()
+
+    def watch(done: Progress) -> None:
+        elapsed = time.monotonic() - started
+        if arguments.json:
+            fields = {"elapsed_s": round(elapsed, 3), "facts": words.shown(done.facts)}
+            _emit({"event": "phase", "phase": done.phase.value, **fields})
+        else:
+            print(words.progress(done, elapsed), flush=True)
+
+    try:
+        with agent.opened(arguments.config, environ) as opened:
+            outcome = opened.rotate(
+                now=arguments.now,
+                est_url=arguments.est_server,
+                rotation_id=arguments.id,
+                watch=watch,
+            )
+    except AgentError as error:
+        if arguments.json:
+            _emit_end("not-begun", _exit_of(error), str(error), error.hint)
+        raise
+    code = words.EXIT[outcome.result]
+    if arguments.json:
+        _emit_end(outcome.result.value, code, outcome.message, outcome.hint)
+    elif code is Exit.DONE:
+        for line in words.outcome(outcome):
+            print(line)
+    if code is not Exit.DONE:
+        _complain(AgentError(outcome.message, hint=outcome.hint))
+    return code
+
+
+def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from fioagent import agent, words  # noqa: PLC0415  # as in _rotate
+
+    with agent.opened(arguments.config, environ) as opened:
+        now = opened.status()
+    if arguments.json:
+        _emit(words.status_json(now))
+    else:
+        for line in words.status(now):
+            print(line)
+    return Exit.DONE
+
+
+def _emit(value: Mapping[str, object]) -> None:
+    print(json.dumps(value), flush=True)
+
+
+def _emit_end(result: str, code: Exit, message: str, hint: str | None) -> None:
+    _emit({"event": "end", "result": result, "exit": int(code), "message": message, "hint": hint})
+
+
+def _complain(error: AgentError) -> None:
+    print(f"fioagent: {error}", file=sys.stderr)
+    if error.hint is not None:
+        print(f"  {error.hint}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fioagent",
+        description="Rotates the TLS client certificate of a Foundries LmP device.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fioagent {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="sota.toml or a directory of *.toml, in search order; may be repeated "
+        "(default: SOTA_DIR, else the paths of aktualizr-lite), e.g. -c /var/sota/sota.toml",
+    )
+    common.add_argument(
+        "--json", action="store_true", help="one JSON object a line, e.g. fioagent status --json"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_rotate(commands.add_parser, common)
+    status = commands.add_parser(
+        "status",
+        parents=[common],
+        help="the live certificate, the open rotation, the last result",
+        description="Shows what is live and what is under way. Changes nothing.",
+    )
+    status.set_defaults(command=_status)
+    return parser
+
+
+def _add_rotate(
+    add: Callable[..., argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    rotate = add(
+        "rotate",
+        parents=[common],
+        help="rotate the certificate, or go on with a rotation that is open",
+        description="Rotates the client certificate if it is due, or goes on with an open "
+        "rotation. Safe to interrupt and to repeat at any moment.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    rotate.add_argument(
+        "--now", action="store_true", help="whether due or not, e.g. fioagent rotate --now"
+    )
+    rotate.add_argument(
+        "--est-server",
+        metavar="URL",
+        help="EST server (default: est.server of the settings, else the operator's last "
+        "trigger), e.g. --est-server https://est.example:8443/.well-known/est",
+    )
+    rotate.add_argument(
+        "--id",
+        metavar="ID",
+        help="rotation id that operators see (default: certs-<unix time>), "
+        "e.g. --id certs-1763683200",
+    )
+    rotate.set_defaults(command=_rotate)

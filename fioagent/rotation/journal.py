@@ -1,0 +1,177 @@
+"""Records on disk: one line each, appended, each with a checksum.
+
+A line is ``<crc32 of the rest, 8 hex digits> <JSON>``; the first names the
+format. Each line is durable before the next is written, so a power cut can tear
+the last one only, and a torn last line is a record that was never written.
+Anything else that does not fit is damage, and damage is told, never guessed
+around: the file stays as it is.
+
+The finished rotation's journal is kept beside it: ``fioagent status`` reads it,
+and events that have not reached the gateway are still in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from datetime import datetime
+from typing import Any, Final
+
+from fioagent.errors import ConfigError
+from fioagent.ports import Disk
+from fioagent.rotation import events, machine
+from fioagent.rotation.machine import Kind, Phase, Record, Rotation
+
+FORMAT: Final = 1
+NAME: Final = "rotation.journal"
+_ARCHIVED: Final = "ended-"
+_SUFFIX: Final = ".journal"
+
+
+class Journal:
+    """The journal of one device; reading it changes nothing."""
+
+    def __init__(self, disk: Disk, directory: str) -> None:
+        self._disk = disk
+        self._directory = directory
+        self.path = os.path.join(directory, NAME)
+        self.records: list[Record] = []
+        self._whole: bytes | None = None  # what to keep of a file with a torn last line
+
+    def load(self) -> Rotation | None:
+        """The open rotation; None where there is none.
+
+        Raises:
+            ConfigError: damaged, or written by a newer program. Nothing was changed.
+        """
+        content = self._disk.read_if_there(self.path)
+        if content is None:
+            self.records, self._whole = [], None
+            return None
+        self.records, whole = _parse(self.path, content)
+        self._whole = whole if len(whole) < len(content) else None
+        return _fold(self.path, self.records)
+
+    def add(self, record: Record) -> Rotation:
+        """Durable before this returns, and folded."""
+        rotation = machine.fold([*self.records, record])
+        if rotation is None:
+            raise AssertionError("a record folds to a rotation")
+        if not self.records:
+            self._disk.make_directory(self._directory)
+            # Whole or not at all: a journal without its beginning would be damage.
+            self._disk.replace(self.path, _line({"fioagent-journal": FORMAT}) + _encoded(record))
+        else:
+            if self._whole is not None:
+                self._disk.replace(self.path, self._whole)
+                self._whole = None
+            self._disk.append(self.path, _encoded(record))
+        self.records.append(record)
+        return rotation
+
+    def archive(self, rotation: Rotation) -> None:
+        """Out of the way, but still there."""
+        name = f"{_ARCHIVED}{int(rotation.begun_at.timestamp()):012d}-{rotation.id}{_SUFFIX}"
+        self._disk.rename(self.path, os.path.join(self._directory, name))
+        self.records = []
+
+    def ended(self) -> list[Journal]:
+        """Journals of ended rotations, loaded, oldest first. Damaged ones are left out."""
+        found = []
+        for name in self._disk.names(self._directory):
+            if name.startswith(_ARCHIVED) and name.endswith(_SUFFIX):
+                journal = Journal(self._disk, self._directory)
+                journal.path = os.path.join(self._directory, name)
+                try:
+                    journal.load()
+                except ConfigError:
+                    continue
+                found.append(journal)
+        return found
+
+    def unreported(self) -> list[dict[str, object]]:
+        """Events that the gateway has not acknowledged, in order."""
+        rotation = machine.fold(self.records)
+        return [] if rotation is None else events.of(self.records)[rotation.reported :]
+
+    def discard(self) -> None:
+        self._disk.remove(self.path)
+
+
+def _fold(path: str, records: list[Record]) -> Rotation | None:
+    try:
+        return machine.fold(records)
+    except (machine.HistoryError, KeyError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    text = json.dumps(value, separators=(",", ":"), sort_keys=True).encode("ascii")
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _encoded(record: Record) -> bytes:
+    value: dict[str, Any] = {"at": record.at.isoformat(), "kind": record.kind.value}
+    if record.phase is not None:
+        value["phase"] = record.phase.value
+    if record.facts:
+        value["facts"] = dict(record.facts)
+    return _line(value)
+
+
+def _parse(path: str, content: bytes) -> tuple[list[Record], bytes]:
+    """The records, and the part of ``content`` that holds them."""
+    lines = content.splitlines(keepends=True)
+    if not lines:
+        raise _damaged(path, "it is empty")
+    version = _value(path, 1, lines[0]).get("fioagent-journal")
+    if version != FORMAT:
+        raise ConfigError(
+            f"cannot read the journal {path}: it is of format {version}, not {FORMAT}",
+            hint="install the fioagent that wrote it; nothing was changed, the live pair works",
+        )
+    if len(lines) > 2 and not _is_whole(lines[-1]):
+        lines.pop()
+    records = [_record(path, i, line) for i, line in enumerate(lines[1:], start=2)]
+    if not records:
+        raise _damaged(path, "it has no beginning")
+    return records, b"".join(lines)
+
+
+def _is_whole(line: bytes) -> bool:
+    checksum, _, text = line.removesuffix(b"\n").partition(b" ")
+    return line.endswith(b"\n") and checksum == b"%08x" % zlib.crc32(text)
+
+
+def _value(path: str, number: int, line: bytes) -> dict[str, Any]:
+    if not _is_whole(line):
+        raise _damaged(path, f"the checksum of line {number} differs")
+    try:
+        value = json.loads(line.partition(b" ")[2])
+    except ValueError as error:
+        raise _damaged(path, f"line {number}: {error}") from error
+    if not isinstance(value, dict):
+        raise _damaged(path, f"line {number} is no record")
+    return value
+
+
+def _record(path: str, number: int, line: bytes) -> Record:
+    value = _value(path, number, line)
+    try:
+        return Record(
+            kind=Kind(value["kind"]),
+            at=datetime.fromisoformat(value["at"]),
+            phase=Phase(value["phase"]) if "phase" in value else None,
+            facts=value.get("facts", {}),
+        )
+    except (KeyError, ValueError) as error:
+        raise _damaged(path, f"line {number}: {error}") from error
+
+
+def _damaged(path: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"cannot read the journal {path}: it is damaged ({why})",
+        hint="nothing was changed and the live credential stays in use; "
+        "keep a copy for the operator, then move the file away",
+    )

@@ -1,0 +1,235 @@
+"""The phases of a rotation: one table, and what each of them means to be durably true.
+
+Pure. History in, decision out: a rotation is what its journal records fold to,
+and the next phase depends on that alone, never on what files look like.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from fioagent.model import CredentialRef, Facts, RotationId, Store
+
+
+class Phase(str, enum.Enum):
+    """Named for what is durably true once it is recorded."""
+
+    BEGUN = "begun"
+    KEY_GENERATED = "key-generated"
+    CERT_ISSUED = "cert-issued"
+    LOCKED = "locked"
+    CONFIG_STAGED = "config-staged"
+    DEVICE_CONFIG_UPDATED = "device-config-updated"
+    COMMITTED = "committed"
+    CONFIRMED = "confirmed"
+    SERVICES_RESTARTED = "services-restarted"
+    RETIRED = "retired"
+    COMPLETED = "completed"
+    REVERTING = "reverting"
+    ABANDONED = "abandoned"
+
+
+# What may follow what. The first is the way forward.
+TRANSITIONS: Final[Mapping[Phase, tuple[Phase, ...]]] = MappingProxyType(
+    {
+        # BEGUN
+        #   * references of the old and the new credential are fixed
+        Phase.BEGUN: (Phase.KEY_GENERATED, Phase.ABANDONED),
+        # KEY_GENERATED
+        #   * the new key is at its place, and the signed CSR is recorded; nobody has seen either
+        Phase.KEY_GENERATED: (Phase.CERT_ISSUED, Phase.ABANDONED),
+        # CERT_ISSUED
+        #   * the new certificate is at its place, passed every check, and its CA is trusted
+        Phase.CERT_ISSUED: (Phase.LOCKED, Phase.ABANDONED),
+        # ---- pivot: from here on the gateway knows the new key. Forward, or held. ----
+        # LOCKED
+        #   * the gateway accepts both keys, and refuses operators' writes to the config
+        Phase.LOCKED: (Phase.CONFIG_STAGED,),
+        # CONFIG_STAGED
+        #   * a copy of config.encrypted under the new key lies beside the original
+        Phase.CONFIG_STAGED: (Phase.DEVICE_CONFIG_UPDATED,),
+        # DEVICE_CONFIG_UPDATED
+        #   * the gateway holds the device's own config under the new key
+        Phase.DEVICE_CONFIG_UPDATED: (Phase.COMMITTED,),
+        # COMMITTED
+        #   * sota.toml names the new credential, and it is there and matches
+        #   * config.encrypted is readable with the new key
+        #   * the gateway accepts both keys; it has not seen the new one used
+        #   * the old credential is still on the device
+        Phase.COMMITTED: (Phase.CONFIRMED, Phase.REVERTING),
+        # CONFIRMED
+        #   * the gateway answered the new credential; it denies the old one
+        Phase.CONFIRMED: (Phase.SERVICES_RESTARTED,),
+        # SERVICES_RESTARTED
+        #   * no program goes on with the old credential in memory
+        Phase.SERVICES_RESTARTED: (Phase.RETIRED,),
+        # RETIRED
+        #   * the old credential and staged copies are gone; stable names lead to the new one
+        Phase.RETIRED: (Phase.COMPLETED,),
+        # REVERTING
+        #   * the gateway refused the new credential, and still takes the old one
+        Phase.REVERTING: (Phase.ABANDONED,),
+        # The ends.
+        Phase.COMPLETED: (),
+        Phase.ABANDONED: (),
+    }
+)
+
+# Backing out is free as long as the gateway has not been told.
+BEFORE_PIVOT: Final = frozenset((Phase.BEGUN, Phase.KEY_GENERATED, Phase.CERT_ISSUED))
+ENDS: Final = frozenset(phase for phase, following in TRANSITIONS.items() if not following)
+
+
+class Kind(str, enum.Enum):
+    """What a journal record says."""
+
+    PHASE = "phase"  # it is reached
+    ATTEMPT = "attempt"  # about to act in a way that cannot be taken back
+    PAUSE = "pause"  # an attempt at it failed; to be tried again
+    AMEND = "amend"  # the person at the device gave another EST server
+    REPORTED = "reported"  # so many events have reached the gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of the journal.
+
+    Attributes:
+        kind: see Kind.
+        at: device's clock, UTC.
+        phase: reached, attempted or failed; None where the kind has none.
+        facts: references and digests, never a secret.
+    """
+
+    kind: Kind
+    at: datetime
+    phase: Phase | None = None
+    facts: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why the rotation does not go on right now."""
+
+    at: datetime
+    phase: Phase
+    reason: str
+    retry_after_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Everything its records say of it.
+
+    Attributes:
+        id: also the correlation id of its events.
+        begun_at: device's clock.
+        est_url: base URL of the EST server.
+        old: the credential that is live when it begins.
+        new: the one that shall be.
+        phase: the latest reached.
+        facts: what each phase wrote down.
+        seen: the gateway may have seen the new key in use.
+        paused: the latest failure since the latest phase.
+        reported: how many of its events the gateway has acknowledged.
+    """
+
+    id: RotationId
+    begun_at: datetime
+    est_url: str
+    old: CredentialRef
+    new: CredentialRef
+    phase: Phase
+    facts: Mapping[Phase, Facts]
+    seen: bool = False
+    paused: Pause | None = None
+    reported: int = 0
+
+    def fact(self, phase: Phase, name: str) -> str:
+        """A fact that its phase always writes down."""
+        return str(self.facts[phase][name])
+
+    @property
+    def is_open(self) -> bool:
+        return self.phase not in ENDS
+
+    @property
+    def before_pivot(self) -> bool:
+        return self.phase in BEFORE_PIVOT
+
+    @property
+    def live(self) -> CredentialRef:
+        """The credential to show to the gateway."""
+        forward = self.seen and self.phase not in (Phase.REVERTING, Phase.ABANDONED)
+        return self.new if forward else self.old
+
+
+class HistoryError(ValueError):
+    """Records that no run of ours can have written."""
+
+
+def fold(records: Iterable[Record]) -> Rotation | None:
+    """The rotation that ``records`` tell of; None where there are none.
+
+    Raises:
+        HistoryError: out of order, or incomplete.
+    """
+    rotation: Rotation | None = None
+    for record in records:
+        rotation = _begin(record) if rotation is None else _after(rotation, record)
+    return rotation
+
+
+def next_phase(rotation: Rotation) -> Phase | None:
+    """The phase to reach next; None at an end."""
+    following = TRANSITIONS[rotation.phase]
+    return following[0] if following else None
+
+
+def _begin(record: Record) -> Rotation:
+    if record.kind is not Kind.PHASE or record.phase is not Phase.BEGUN:
+        raise HistoryError("the first record is not a beginning")
+    try:
+        old, new = (_reference(record.facts, which) for which in ("old", "new"))
+        return Rotation(
+            id=RotationId(str(record.facts["id"])),
+            begun_at=record.at,
+            est_url=str(record.facts["est_url"]),
+            old=old,
+            new=new,
+            phase=Phase.BEGUN,
+            facts={Phase.BEGUN: record.facts},
+        )
+    except (KeyError, ValueError) as error:
+        raise HistoryError(f"the beginning lacks {error}") from error
+
+
+def _after(rotation: Rotation, record: Record) -> Rotation:
+    phase, facts = record.phase, record.facts
+    if record.kind is Kind.REPORTED:
+        return replace(rotation, reported=int(facts["events"]))
+    if record.kind is Kind.AMEND:
+        return replace(rotation, est_url=str(facts["est_url"]))
+    if phase is None:
+        raise HistoryError(f"a record of kind {record.kind.value} without a phase")
+    if record.kind is Kind.ATTEMPT:
+        return replace(rotation, seen=rotation.seen or phase is Phase.CONFIRMED)
+    if record.kind is Kind.PAUSE:
+        wait = facts.get("retry_after_s")
+        reason = str(facts.get("reason", ""))
+        pause = Pause(record.at, phase, reason, None if wait is None else int(wait))
+        return replace(rotation, paused=pause)
+    if phase not in TRANSITIONS[rotation.phase]:
+        raise HistoryError(f"{phase.value} follows {rotation.phase.value}")
+    return replace(rotation, phase=phase, facts={**rotation.facts, phase: facts}, paused=None)
+
+
+def _reference(facts: Facts, which: str) -> CredentialRef:
+    return CredentialRef(
+        Store(facts["store"]), str(facts[f"{which}_key"]), str(facts[f"{which}_certificate"])
+    )

@@ -1,0 +1,115 @@
+"""Everything that can be known to fail before anything is changed.
+
+Nothing is written here, neither on the device nor on a server. What is found
+wrong stops the rotation before its first record.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from fioagent import sota
+from fioagent.config import document
+from fioagent.errors import ConfigError, NotSupportedError, TemporaryError
+from fioagent.model import SOTA_KEYS, CredentialRef
+from fioagent.rotation import policy
+from fioagent.site import Device
+from fioagent.x509 import Certificate, spki_der
+
+NEEDED_BYTES: Final = 256 * 1024  # two keys, two certificates, the config twice, the journal
+
+
+def check(device: Device, new: CredentialRef) -> CredentialRef:
+    """The live credential, once nothing speaks against replacing it by ``new``.
+
+    Raises:
+        ConfigError: this device needs a person first.
+        TemporaryError: the clock or the line.
+        NotSupportedError: a gateway that cannot rotate.
+        CredentialRefusedError: the gateway refuses the live credential.
+    """
+    live = device.live_credential()
+    certificate = require_pair(device, live)
+    _require_clock(device, certificate)
+    _require_editable_sota(device, new)
+    _require_room(device)
+    device.keys.require_free(new)
+    _require_readable_config(device, live)
+    _require_rotating_gateway(device, live)
+    return live
+
+
+def require_pair(device: Device, credential: CredentialRef) -> Certificate:
+    """The certificate, which is there and belongs to the key."""
+    certificate = device.keys.certificate(credential)
+    if certificate is None:
+        raise ConfigError(f"cannot find the certificate {credential.certificate}")
+    if spki_der(device.keys.private_key(credential).public_key()) != certificate.spki_der:
+        raise ConfigError(
+            f"cannot use the credential: the key {credential.key} does not belong to "
+            f"the certificate {credential.certificate}",
+            hint="put the matching pair back, or register the device again",
+        )
+    return certificate
+
+
+def _require_clock(device: Device, certificate: Certificate) -> None:
+    now = device.clock.now()
+    if not policy.clock_is_plausible(now, certificate.not_before):
+        raise TemporaryError(
+            f"cannot rotate yet: the clock says {now:%Y-%m-%d %H:%M} UTC, which cannot be",
+            hint="wait for time synchronisation, or set the clock",
+        )
+
+
+def _require_editable_sota(device: Device, new: CredentialRef) -> None:
+    keys = SOTA_KEYS[new.store]
+    merged = device.sota()
+    file = sota.file_to_edit(merged, keys, device.disk.can_replace)
+    sota.require_clean(file)
+    after = merged.replaced(
+        file.path, sota.edited(file, dict(zip(keys, (new.key, new.certificate), strict=True)))
+    )
+    for key, value in zip(keys, (new.key, new.certificate), strict=True):
+        if after.get(key) != value:
+            raise AssertionError(f"{key} is overridden behind {file.path}")
+
+
+def _require_room(device: Device) -> None:
+    free = device.disk.free_bytes(device.site.storage)
+    if free < NEEDED_BYTES:
+        raise ConfigError(
+            f"cannot rotate: {device.site.storage} has {free // 1024} KiB free, "
+            f"{NEEDED_BYTES // 1024} are needed",
+            hint=f"free some space on the file system of {device.site.storage}",
+        )
+    if not device.disk.can_replace(os.path.join(device.site.storage, "any")):
+        raise ConfigError(f"cannot rotate: {device.site.storage} is not writable")
+
+
+def _require_readable_config(device: Device, live: CredentialRef) -> None:
+    config = device.disk.read_if_there(device.site.config)
+    if config is not None:
+        document.require_opens(config, [device.keys.private_key(live)], device.site.config)
+
+
+def _require_rotating_gateway(device: Device, live: CredentialRef) -> None:
+    gateway = device.sessions.gateway(live)
+    try:
+        config = gateway.device_config()
+    except NotSupportedError as error:
+        # update-server and dg-satellite answer 404; the route came with rotation.
+        raise unsupported(error) from error
+    if config is not None:
+        document.require_opens(
+            config, [device.keys.private_key(live)], "the device's configuration on the gateway"
+        )
+
+
+def unsupported(error: NotSupportedError) -> NotSupportedError:
+    return NotSupportedError(
+        f"cannot rotate: this gateway does not support rotation ({error})",
+        status=error.status,
+        hint="nothing was changed; the device goes on with its certificate",
+    )

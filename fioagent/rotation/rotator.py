@@ -1,0 +1,214 @@
+"""The loop that takes a rotation from phase to phase, and what becomes of a failure.
+
+Before the pivot a definite no ends the rotation and leaves nothing behind.
+After it there is only forward, with one exception: a gateway that refuses the
+new credential at its first use, while it still takes the old one. Whatever else
+goes wrong is a pause, and the next run goes on from the recorded phase.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fioagent import esturl
+from fioagent.errors import (
+    AgentError,
+    ConfigError,
+    CredentialRefusedError,
+    PeerError,
+    TemporaryError,
+)
+from fioagent.model import Facts, RotationId
+from fioagent.rotation import current_target, machine, preflight, steps
+from fioagent.rotation.journal import Journal
+from fioagent.rotation.machine import Kind, Phase, Record, Rotation
+from fioagent.rotation.reporter import Reporter
+from fioagent.site import Device
+
+
+class Result(str, enum.Enum):
+    """How a run ended."""
+
+    COMPLETED = "completed"
+    NOTHING_TO_DO = "nothing-to-do"
+    TRY_AGAIN = "try-again"  # the rotation stays open, or was not begun
+    NEEDS_PERSON = "needs-person"  # the same, and waiting alone will not help
+    FAILED = "failed"  # over; the old credential is live
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended, and the words for it.
+
+    Attributes:
+        result: see Result.
+        message: one line.
+        hint: what to do next; None where nothing is to be done.
+        rotation: as it stands now; None where none was begun.
+    """
+
+    result: Result
+    message: str
+    hint: str | None = None
+    rotation: Rotation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Told to whoever watches: a phase was reached, or something is worth a line."""
+
+    rotation: Rotation
+    phase: Phase
+    facts: Facts
+
+
+Watch = Callable[[Progress], None]
+
+
+class Rotator:
+    """Rotations of one device; the caller holds the device's lock."""
+
+    def __init__(self, device: Device, watch: Watch) -> None:
+        self._device = device
+        self._watch = watch
+        self._journal = Journal(device.disk, device.site.state_directory)
+        self._reporter = Reporter(device, self._journal)
+
+    def open_rotation(self) -> Rotation | None:
+        """Raises ConfigError for a journal that cannot be read."""
+        return self._journal.load()
+
+    def last_completed(self, rotation: RotationId) -> bool:
+        """Whether the latest rotation that ended has this id and succeeded."""
+        ended = self._journal.ended()
+        latest = machine.fold(ended[-1].records) if ended else None
+        return latest is not None and latest.id == rotation and latest.phase is Phase.COMPLETED
+
+    def begin(self, rotation: RotationId, est_url: str) -> Rotation:
+        """Preflight, then the first record.
+
+        Raises:
+            AgentError: preflight found a reason; nothing was written.
+        """
+        device = self._device
+        est_url = esturl.base_url(est_url)
+        new = device.site.new_credential(rotation)
+        old = preflight.check(device, new)
+        target = current_target.read(device.disk, device.site.storage)
+        facts: Facts = {
+            "id": rotation,
+            "est_url": est_url,
+            "store": old.store.value,
+            "old_key": old.key,
+            "old_certificate": old.certificate,
+            "old_serial": preflight.require_pair(device, old).serial,
+            "new_key": new.key,
+            "new_certificate": new.certificate,
+            "target_name": target.name,
+            "target_version": target.version,
+            "event_seed": str(uuid.uuid4()),
+        }
+        return self._enter(Phase.BEGUN, facts)
+
+    def amend(self, est_url: str) -> Rotation:
+        """Another EST server for a rotation that has no certificate yet."""
+        url = esturl.base_url(est_url)
+        return self._add(Record(Kind.AMEND, self._device.clock.now(), facts={"est_url": url}))
+
+    def drive(self, rotation: Rotation) -> Outcome:
+        """From the recorded phase as far as it goes."""
+        outcome = None
+        while outcome is None and rotation.is_open:
+            try:
+                rotation = self._advance(rotation)
+            except AgentError as error:
+                rotation, outcome = self._failed(rotation, error)
+        self._reporter.deliver()
+        return outcome or self._end(rotation)
+
+    def deliver_events(self) -> None:
+        """What earlier rotations could not report."""
+        self._reporter.deliver()
+
+    def _advance(self, rotation: Rotation) -> Rotation:
+        phase = machine.next_phase(rotation)
+        if phase is None:
+            raise AssertionError(f"{rotation.phase.value} is an end")
+        if phase is Phase.ABANDONED:
+            return self._give_up(rotation)
+        if phase is Phase.CONFIRMED and not rotation.seen:
+            # Durable before the first request: from here on the new key may be the only one.
+            rotation = self._add(Record(Kind.ATTEMPT, self._device.clock.now(), phase))
+        rotation = self._enter(phase, steps.STEPS[phase](rotation, self._device))
+        if phase is Phase.DEVICE_CONFIG_UPDATED:
+            self._reporter.deliver()  # the last time that the old credential's connection is open
+        return rotation
+
+    def _failed(self, rotation: Rotation, error: AgentError) -> tuple[Rotation, Outcome | None]:
+        """What a failure makes of the rotation; an outcome where this run is over."""
+        try:
+            if rotation.before_pivot and isinstance(error, PeerError):
+                return self._abandon(rotation, error), None
+            refused = isinstance(error, CredentialRefusedError)
+            if refused and machine.next_phase(rotation) is Phase.CONFIRMED:
+                return self._refused(rotation, error), None
+        except AgentError as trouble:
+            error = trouble
+        return self._pause(rotation, error)
+
+    def _refused(self, rotation: Rotation, error: AgentError) -> Rotation:
+        if not steps.old_still_works(rotation, self._device):
+            raise ConfigError(
+                f"the gateway refuses the old and the new credential ({error})",
+                hint="the operator has to look at this device's keys on the gateway",
+            )
+        return self._enter(Phase.REVERTING, {"reason": str(error)})
+
+    def _give_up(self, rotation: Rotation) -> Rotation:
+        """The end of REVERTING."""
+        steps.revert(rotation, self._device)
+        steps.discard_new(rotation, self._device)
+        return self._enter(Phase.ABANDONED, {"reason": rotation.fact(Phase.REVERTING, "reason")})
+
+    def _abandon(self, rotation: Rotation, error: AgentError) -> Rotation:
+        steps.discard_new(rotation, self._device)
+        facts = {"reason": str(error)}
+        if error.hint is not None:
+            facts["hint"] = error.hint
+        return self._enter(Phase.ABANDONED, facts)
+
+    def _pause(self, rotation: Rotation, error: AgentError) -> tuple[Rotation, Outcome]:
+        phase = machine.next_phase(rotation)
+        facts: dict[str, str | int | bool] = {"reason": str(error)}
+        if isinstance(error, TemporaryError) and error.retry_after_s is not None:
+            facts["retry_after_s"] = int(error.retry_after_s)
+        # Where the disk is the trouble the pause stays untold: the phase is what counts.
+        with contextlib.suppress(ConfigError):
+            rotation = self._add(Record(Kind.PAUSE, self._device.clock.now(), phase, facts))
+        waiting = isinstance(error, (TemporaryError, PeerError))
+        result = Result.TRY_AGAIN if waiting else Result.NEEDS_PERSON
+        return rotation, Outcome(result, str(error), error.hint, rotation)
+
+    def _end(self, rotation: Rotation) -> Outcome:
+        self._journal.archive(rotation)
+        self._reporter.prune()
+        if rotation.phase is Phase.COMPLETED:
+            serial = rotation.fact(Phase.CERT_ISSUED, "serial")
+            return Outcome(Result.COMPLETED, f"rotated to serial {serial}", None, rotation)
+        facts = rotation.facts[Phase.ABANDONED]
+        hint = facts.get("hint")
+        return Outcome(
+            Result.FAILED, str(facts["reason"]), None if hint is None else str(hint), rotation
+        )
+
+    def _enter(self, phase: Phase, facts: Facts) -> Rotation:
+        rotation = self._add(Record(Kind.PHASE, self._device.clock.now(), phase, facts))
+        self._watch(Progress(rotation, phase, facts))
+        return rotation
+
+    def _add(self, record: Record) -> Rotation:
+        return self._journal.add(record)

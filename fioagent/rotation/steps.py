@@ -1,0 +1,255 @@
+"""One function per phase: the effect that makes the phase true.
+
+Each may run again after a power cut at any point in it, knows its own earlier
+run by looking, and decides nothing but that. What it returns is recorded with
+the phase: references and digests, never a secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from fioagent import certcheck, sota, x509
+from fioagent.certcheck import Issued
+from fioagent.config import document
+from fioagent.errors import CredentialRefusedError, NotSupportedError
+from fioagent.model import SOTA_KEYS, CredentialRef, Facts, sha256_hex
+from fioagent.ports import Moment
+from fioagent.rotation.machine import Phase, Rotation
+from fioagent.rotation.preflight import require_pair, unsupported
+from fioagent.site import Device
+
+_ON_GATEWAY: Final = "the device's configuration on the gateway"
+_NO_CONFIG: Final = "none"
+
+
+def generate_key(rotation: Rotation, device: Device) -> Facts:
+    """A new key at its own place, and the request that it signs, before anybody sees either."""
+    renewed = require_pair(device, rotation.old)
+    device.keys.generate(rotation.new, rotation.old)
+    key = device.keys.private_key(rotation.new)
+    request = x509.signing_request(key, renewed)
+    return {
+        "csr": base64.b64encode(request).decode("ascii"),
+        "spki_sha256": x509.spki_sha256(key.public_key()),
+    }
+
+
+def issue_certificate(rotation: Rotation, device: Device) -> Facts:
+    """A certificate that passes every check and that the gateway's TLS takes.
+
+    After a 202 or a lost answer the same request goes out again, byte for byte:
+    servers find a pending one by it, and an ECDSA signature is never the same twice.
+    """
+    stored = device.keys.certificate(rotation.new)
+    answer = [stored.der] if stored is not None else _enrol(rotation, device)
+    issued = _checked(answer, rotation, device)
+    if stored is None:
+        device.keys.store_certificate(rotation.new, issued.certificate)
+    _require_trusted(rotation, device)
+    return _described(issued)
+
+
+def _enrol(rotation: Rotation, device: Device) -> list[bytes]:
+    request = base64.b64decode(rotation.fact(Phase.KEY_GENERATED, "csr"))
+    return device.sessions.est(rotation.est_url, rotation.old).reenroll(request)
+
+
+def _checked(answer: list[bytes], rotation: Rotation, device: Device) -> Issued:
+    return certcheck.check(
+        answer,
+        spki=x509.spki_der(device.keys.private_key(rotation.new).public_key()),
+        renewed=require_pair(device, rotation.old),
+        roots=device.sessions.trusted_roots(),
+        now=device.clock.now(),
+        policy=device.settings.certificate_policy,
+    )
+
+
+def _require_trusted(rotation: Rotation, device: Device) -> None:
+    """A CA that the gateway does not trust is found while backing out is free."""
+    match device.settings.rotation_trust_check:
+        case "gateway":
+            device.sessions.gateway(rotation.new).handshake()
+        case "est":
+            device.sessions.est(rotation.est_url, rotation.new).handshake()
+
+
+def _described(issued: Issued) -> Facts:
+    certificate = issued.certificate
+    facts: dict[str, str | int | bool] = {
+        "serial": certificate.serial,
+        "issuer": certificate.issuer,
+        "not_before": certificate.not_before.isoformat(),
+        "not_after": certificate.not_after.isoformat(),
+        "sha256": sha256_hex(certificate.der),
+    }
+    if issued.warnings:
+        facts["warnings"] = "; ".join(issued.warnings)
+    return facts
+
+
+def lock(rotation: Rotation, device: Device) -> Facts:
+    """Tell the gateway which key comes next. The same value again is no change."""
+    public = device.keys.private_key(rotation.new).public_key()
+    try:
+        device.sessions.gateway(rotation.old).set_next_key(x509.spki_pem(public))
+    except NotSupportedError as error:
+        raise unsupported(error) from error
+    return {"spki_sha256": x509.spki_sha256(public)}
+
+
+def stage_config(rotation: Rotation, device: Device) -> Facts:
+    """config.encrypted under the new key, beside the original."""
+    config = device.disk.read_if_there(device.site.config)
+    if config is None:
+        return {"config": _NO_CONFIG}
+    staged = _resealed(config, rotation.new, rotation, device)
+    device.disk.replace(device.site.staged_config, staged, mode=0o600)
+    return {"source_sha256": sha256_hex(config), "staged_sha256": sha256_hex(staged)}
+
+
+def update_device_config(rotation: Rotation, device: Device) -> Facts:
+    """The device's own layer on the gateway, under the new key."""
+    return _rewrite_device_config(device, rotation.old, rotation.old, rotation.new)
+
+
+def _rewrite_device_config(
+    device: Device, speaker: CredentialRef, old: CredentialRef, new: CredentialRef
+) -> Facts:
+    gateway = device.sessions.gateway(speaker)
+    config = gateway.device_config()
+    if config is None:
+        return {"device_config": _NO_CONFIG}
+    recipient = device.keys.private_key(new)
+    if document.opens_with(config, recipient, _ON_GATEWAY):  # power may have failed after the PATCH
+        return {"device_config": "readable already"}
+    sealed = document.resealed(config, [device.keys.private_key(old)], recipient, _ON_GATEWAY)
+    files = document.files(sealed, _ON_GATEWAY)
+    gateway.patch_config(files, x509.spki_pem(recipient.public_key()))
+    return {"device_config": "re-encrypted", "files": len(files)}
+
+
+def commit(rotation: Rotation, device: Device) -> Facts:
+    """sota.toml, then config.encrypted. Local alone: it can be finished without a network."""
+    require_pair(device, rotation.new)
+    _point_sota_at(rotation.new, device)
+    _put_config_in_place(rotation, device)
+    moment = device.clock.moment()
+    return {"boot_id": moment.boot_id, "monotonic_us": moment.monotonic_us}
+
+
+def _point_sota_at(credential: CredentialRef, device: Device) -> None:
+    keys = SOTA_KEYS[credential.store]
+    merged = device.sota()
+    wanted = dict(zip(keys, (credential.key, credential.certificate), strict=True))
+    if {key: merged.get(key) for key in keys} == wanted:
+        return
+    file = sota.file_to_edit(merged, keys, device.disk.can_replace)
+    device.disk.replace(file.path, sota.edited(file, wanted))
+
+
+def _put_config_in_place(rotation: Rotation, device: Device) -> None:
+    """The staged copy, or, where the original changed since, the original resealed now."""
+    current = device.disk.read_if_there(device.site.config)
+    if current is None:
+        return
+    facts = rotation.facts[Phase.CONFIG_STAGED]
+    digest = sha256_hex(current)
+    if digest == facts.get("staged_sha256"):
+        return
+    staged = device.disk.read_if_there(device.site.staged_config)
+    if (
+        staged is None
+        or digest != facts.get("source_sha256")
+        or sha256_hex(staged) != facts.get("staged_sha256")
+    ):
+        staged = _resealed(current, rotation.new, rotation, device)
+    # fioconfig keeps the config's Last-Modified in the file's time.
+    device.disk.replace(device.site.config, staged, keep_time=True)
+
+
+def _resealed(config: bytes, to: CredentialRef, rotation: Rotation, device: Device) -> bytes:
+    keys = [device.keys.private_key(each) for each in (rotation.old, rotation.new)]
+    return document.resealed(config, keys, device.keys.private_key(to), device.site.config)
+
+
+def confirm(rotation: Rotation, device: Device) -> Facts:
+    """The first request with the new certificate: the gateway switches over."""
+    status = device.sessions.gateway(rotation.new).check()
+    return {"status": status}
+
+
+def old_still_works(rotation: Rotation, device: Device) -> bool:
+    """Whether the gateway takes the old credential, asked after it refused the new one."""
+    try:
+        device.sessions.gateway(rotation.old).check()
+    except CredentialRefusedError:
+        return False
+    return True
+
+
+def restart_services(rotation: Rotation, device: Device) -> Facts:
+    facts = rotation.facts[Phase.COMMITTED]
+    committed = Moment(str(facts["boot_id"]), int(facts["monotonic_us"]))
+    return {
+        unit: device.services.restart(unit, committed) for unit in device.settings.services_restart
+    }
+
+
+def retire(rotation: Rotation, device: Device) -> Facts:
+    """The old pair and the staged copy are gone; nothing else is."""
+    device.keys.retire(rotation.old, rotation.new)
+    device.disk.remove(device.site.staged_config)
+    return {}
+
+
+def complete(rotation: Rotation, device: Device) -> Facts:
+    """The marker that keeps the stock handler from rotating for this id again."""
+    marker = {
+        "RotationId": rotation.id,  # first: the handler greps '"RotationId":"<id>",'
+        "StepIdx": 5,
+        "EstServer": rotation.est_url,
+        "DeviceConfigUpdated": True,
+        "Finalized": True,
+    }
+    text = json.dumps(marker, separators=(",", ":")).encode()
+    device.disk.replace(device.site.completed_marker, text, mode=0o640)
+    return {}
+
+
+def revert(rotation: Rotation, device: Device) -> None:
+    """The old credential in place again, with every configuration readable by it.
+
+    sota.toml first: from that write on the device can be reached again.
+    """
+    _point_sota_at(rotation.old, device)
+    current = device.disk.read_if_there(device.site.config)
+    if current is not None:
+        restored = _resealed(current, rotation.old, rotation, device)
+        if restored != current:
+            device.disk.replace(device.site.config, restored, keep_time=True)
+    _rewrite_device_config(device, rotation.old, rotation.new, rotation.old)
+
+
+def discard_new(rotation: Rotation, device: Device) -> None:
+    """Nothing of an abandoned rotation is left but its journal."""
+    device.keys.destroy(rotation.new)
+    device.disk.remove(device.site.staged_config)
+
+
+STEPS: Final[Mapping[Phase, Callable[[Rotation, Device], Facts]]] = {
+    Phase.KEY_GENERATED: generate_key,
+    Phase.CERT_ISSUED: issue_certificate,
+    Phase.LOCKED: lock,
+    Phase.CONFIG_STAGED: stage_config,
+    Phase.DEVICE_CONFIG_UPDATED: update_device_config,
+    Phase.COMMITTED: commit,
+    Phase.CONFIRMED: confirm,
+    Phase.SERVICES_RESTARTED: restart_services,
+    Phase.RETIRED: retire,
+    Phase.COMPLETED: complete,
+}

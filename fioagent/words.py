@@ -1,0 +1,128 @@
+"""What the agent says to the person at the device: short lines, ASCII, no colour. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from fioagent.agent import Status
+from fioagent.model import Exit, Facts
+from fioagent.rotation.machine import Phase, Rotation
+from fioagent.rotation.rotator import Outcome, Progress, Result
+
+EXIT: Final = {
+    Result.COMPLETED: Exit.DONE,
+    Result.NOTHING_TO_DO: Exit.DONE,
+    Result.TRY_AGAIN: Exit.TRY_AGAIN,
+    Result.NEEDS_PERSON: Exit.CONFIG,
+    Result.FAILED: Exit.FAILED,
+}
+# Not for eyes: the request is long, the seed means nothing to anybody.
+_HIDDEN: Final = frozenset(("csr", "event_seed"))
+
+
+def shown(facts: Facts) -> dict[str, str | int | bool]:
+    return {name: value for name, value in facts.items() if name not in _HIDDEN}
+
+
+def progress(done: Progress, elapsed_s: float) -> str:
+    """One line: seconds since the start, phase, what is true now."""
+    return f"{elapsed_s:7.2f} s  {done.phase.value:<21}  {_meaning(done.phase, done.facts)}"
+
+
+def _meaning(phase: Phase, facts: Facts) -> str:
+    if phase in _MEANINGS:
+        return _MEANINGS[phase].format_map(facts)
+    if phase is Phase.CERT_ISSUED:
+        said = f"serial {facts['serial']}, valid until {str(facts['not_after'])[:10]}"
+        return f"{said} (note: {facts['warnings']})" if "warnings" in facts else said
+    if phase is Phase.CONFIG_STAGED:
+        absent = facts.get("config") == "none"
+        return "no local configuration" if absent else "local configuration re-encrypted"
+    return "; ".join(f"{unit}: {done}" for unit, done in facts.items()) or "nothing to restart"
+
+
+_MEANINGS: Final = {
+    Phase.BEGUN: "{id} with {est_url}",
+    Phase.KEY_GENERATED: "new key on the device, request signed",
+    Phase.LOCKED: "gateway knows the next key",
+    Phase.DEVICE_CONFIG_UPDATED: "configuration on the gateway: {device_config}",
+    Phase.COMMITTED: "sota.toml names the new pair",
+    Phase.CONFIRMED: "gateway accepts the new certificate ({status})",
+    Phase.RETIRED: "old key and certificate removed",
+    Phase.COMPLETED: "done",
+    Phase.REVERTING: "{reason}",
+    Phase.ABANDONED: "{reason}",
+}
+
+
+def outcome(result: Outcome) -> Iterator[str]:
+    """The closing lines of a rotation that did what it should."""
+    rotation = result.rotation
+    if result.result is not Result.COMPLETED or rotation is None:
+        yield result.message
+        return
+    old, new = rotation.fact(Phase.BEGUN, "old_serial"), rotation.fact(Phase.CERT_ISSUED, "serial")
+    yield f"gateway accepts serial {new}; old serial {old} is removed"
+
+
+def status(now: Status) -> Iterator[str]:
+    certificate = now.certificate
+    yield f"certificate  {certificate.subject}"
+    yield f"serial       {certificate.serial}"
+    yield f"valid        {_minute(certificate.not_before)} to {_minute(certificate.not_after)}"
+    yield f"key          {now.credential.key}"
+    yield f"due          {_minute(now.due_at)}"
+    yield from _rotation("rotation", now.open, "none open")
+    yield from _rotation("last", now.last, "none yet")
+    if now.unreported:
+        yield f"events       {now.unreported} not yet delivered to the gateway"
+
+
+def _rotation(title: str, rotation: Rotation | None, absent: str) -> Iterator[str]:
+    if rotation is None:
+        yield f"{title:<12} {absent}"
+        return
+    yield f"{title:<12} {rotation.id} {rotation.phase.value}, begun {_minute(rotation.begun_at)}"
+    if rotation.is_open and rotation.paused is not None:
+        yield f"             waits: {rotation.paused.reason}"
+    if rotation.phase is Phase.ABANDONED:
+        yield f"             because: {rotation.facts[Phase.ABANDONED]['reason']}"
+
+
+def status_json(now: Status) -> dict[str, object]:
+    certificate = now.certificate
+    return {
+        "certificate": {
+            "subject": certificate.subject,
+            "issuer": certificate.issuer,
+            "serial": certificate.serial,
+            "not_before": certificate.not_before.isoformat(),
+            "not_after": certificate.not_after.isoformat(),
+            "file": now.credential.certificate,
+        },
+        "key": {"store": now.credential.store.value, "place": now.credential.key},
+        "due_at": now.due_at.isoformat(),
+        "rotation": _rotation_json(now.open),
+        "last": _rotation_json(now.last),
+        "undelivered_events": now.unreported,
+    }
+
+
+def _rotation_json(rotation: Rotation | None) -> dict[str, object] | None:
+    if rotation is None:
+        return None
+    paused = rotation.paused
+    return {
+        "id": rotation.id,
+        "phase": rotation.phase.value,
+        "begun_at": rotation.begun_at.isoformat(),
+        "est_server": rotation.est_url,
+        "waits_because": None if paused is None else paused.reason,
+        "failed_because": rotation.facts.get(Phase.ABANDONED, {}).get("reason"),
+    }
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
