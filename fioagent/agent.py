@@ -16,7 +16,7 @@ from fioagent.disk import LocalDisk
 from fioagent.errors import ConfigError
 from fioagent.keystore.file import FileKeyStore
 from fioagent.model import CredentialRef, RotationId, Store
-from fioagent.ports import Clock, Services
+from fioagent.ports import Clock, Disk, Services
 from fioagent.rotation import machine, policy, preflight
 from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Phase, Rotation
@@ -76,7 +76,7 @@ class Agent:
                 fresh = wanted or self._fresh_id()
                 rotation = rotator.begin(fresh, est_url or self._est_url())
             elif est_url is not None and rotation.phase in (Phase.BEGUN, Phase.KEY_GENERATED):
-                rotation = rotator.amend(est_url)
+                rotation = rotator.amend(rotation, est_url)
             elif not now and (wait := self._wait(rotation)) is not None:
                 return wait
             return rotator.drive(rotation)
@@ -112,7 +112,7 @@ class Agent:
     def _nothing_to_do(
         self, rotator: Rotator, wanted: RotationId | None, *, now: bool
     ) -> Outcome | None:
-        if wanted is not None and rotator.last_completed(wanted):
+        if wanted is not None and rotator.is_done(wanted):
             return Outcome(Result.NOTHING_TO_DO, f"rotation {wanted} is done already")
         if now:
             return None
@@ -180,13 +180,19 @@ def checked_id(value: str) -> RotationId:
 
 
 @contextlib.contextmanager
-def opened(config: Sequence[str], environ: Mapping[str, str]) -> Iterator[Agent]:
-    """The agent of this device, by ``-c`` options and environment.
+def opened(
+    config: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    clock: Clock | None = None,
+    disk: Disk | None = None,
+) -> Iterator[Agent]:
+    """The agent of this device, by ``-c`` options and environment; clock and disk are its own.
 
     Raises:
         ConfigError: sota.toml or the settings cannot be used.
     """
-    disk, clock = LocalDisk(), SystemClock()
+    disk, clock = disk or LocalDisk(), clock or SystemClock()
     paths = sota.search_list(config, environ)
     configured = settings.load(disk, environ)
     place = site.site_of(site.read_sota(disk, paths), paths)

@@ -82,10 +82,12 @@ def check(
     Raises:
         PeerError: "cannot use the certificate ...: <why>".
     """
-    certificates = [_parsed(encoded) for encoded in answer]
+    if not answer:
+        raise _refused("the answer holds none")
+    certificates = [parsed for encoded in answer if (parsed := _parsed(encoded)) is not None]
     ours = [candidate for candidate in certificates if candidate.spki_der == spki]
     if not certificates:
-        raise _refused("the answer holds none")
+        raise _refused("it cannot be read")
     if not ours:
         raise _refused("it is for another key than the one we asked for")
     new = ours[0]
@@ -95,7 +97,7 @@ def check(
             *_identity(new, renewed, policy),
             *_validity(new, now, policy),
             *_usage(new.parsed),
-            *_form(new.parsed),
+            *_form(new),
             *_issuer(new, [*others, *roots], policy),
         ]
     except (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
@@ -107,13 +109,12 @@ def _refused(why: str) -> PeerError:
     return PeerError(f"cannot use the certificate that the EST server issued: {why}")
 
 
-def _parsed(encoded: bytes) -> Certificate:
-    if len(encoded) > MAX_DER:
-        raise _refused(f"it is longer than {MAX_DER} bytes")
+def _parsed(encoded: bytes) -> Certificate | None:
+    """None for one that we cannot read: an issuer that a server adds may be of any kind."""
     try:
         return Certificate.from_der(encoded)
-    except CertificateError as error:
-        raise _refused(str(error)) from error
+    except CertificateError:
+        return None
 
 
 def _identity(new: Certificate, renewed: Certificate, policy: Policy) -> list[str]:
@@ -186,7 +187,10 @@ def _usage(certificate: x509.Certificate) -> list[str]:
     return warnings
 
 
-def _form(certificate: x509.Certificate) -> list[str]:
+def _form(new: Certificate) -> list[str]:
+    certificate = new.parsed
+    if len(new.der) > MAX_DER:
+        raise _refused(f"it is longer than {MAX_DER} bytes")
     for extension in certificate.extensions:
         if extension.critical and extension.oid not in _KNOWN_CRITICAL:
             raise _refused(f"unknown critical extension {extension.oid.dotted_string}")

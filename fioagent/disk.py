@@ -124,11 +124,15 @@ class LocalDisk:
             raise _refused("rename", path, error) from error
 
     def remove(self, path: str) -> None:
+        gone = False
         try:
-            os.unlink(path)
-            _sync_directory(os.path.dirname(path))
-        except FileNotFoundError:
-            return
+            # A power cut may have left a temporary copy behind, of a key perhaps.
+            for name in (path, _temporary(path)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+                    gone = True
+            if gone:
+                _sync_directory(os.path.dirname(path))
         except OSError as error:
             raise _refused("remove", path, error) from error
 
@@ -147,9 +151,10 @@ class LocalDisk:
                     f"cannot start: {holder or 'another process'} is at work",
                     hint="wait until it has ended; 'fioagent status' shows how far it is",
                 ) from error
-            # For people only, so it need not be durable.
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"fioagent {purpose} (process {os.getpid()})\n".encode(), 0)
+            # For people only: neither durable nor worth failing for on a full disk.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"fioagent {purpose} (process {os.getpid()})\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)

@@ -36,6 +36,11 @@ _REFUSALS: Final = (
     "UNKNOWN_CA",
     "ACCESS_DENIED",
 )
+_ALERT_HINTS: Final = {
+    "unknown ca": "the CA that issued it has to be among the factory's device CAs",
+    "certificate expired": "compare its validity, the device's clock and the server's clock",
+    "certificate revoked": "the operator has to look at the factory's list of revoked CAs",
+}
 _SSL_CTRL_MODE: Final = 33
 _SSL_MODE_NO_AUTO_CHAIN: Final = 8
 
@@ -132,8 +137,7 @@ def explained(error: OSError, host: str, port: int) -> AgentError:
         if "ALERT" in reason and reason.endswith(_REFUSALS):
             alert = reason.partition("ALERT_")[2].replace("_", " ").lower()
             return CredentialRefusedError(
-                f"{peer} refuses the device's certificate: {alert}",
-                hint="the CA that issued it has to be among the factory's device CAs",
+                f"{peer} refuses the device's certificate: {alert}", hint=_ALERT_HINTS.get(alert)
             )
         return TemporaryError(f"cannot speak TLS with {peer}: {_plain(error.reason or str(error))}")
     if isinstance(error, socket.gaierror):

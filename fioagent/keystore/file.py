@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import ssl
+from collections.abc import Iterator
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -88,8 +90,13 @@ class FileKeyStore:
         self._disk.replace(credential.certificate, certificate.pem, mode=0o600)
 
     def use_for_tls(self, credential: CredentialRef, context: ssl.SSLContext) -> None:
+        certificate = self.certificate(credential)
+        if certificate is None:
+            raise ConfigError(f"cannot find the certificate {credential.certificate}")
         try:
-            context.load_cert_chain(credential.certificate, credential.key, password=_no_password)
+            # The file may hold its issuer too, and OpenSSL would send both.
+            with _in_memory(certificate.pem) as leaf:
+                context.load_cert_chain(leaf, credential.key, password=_no_password)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise ConfigError(
                 f"cannot use {credential.certificate} with {credential.key}: {_reason(error)}"
@@ -121,6 +128,17 @@ class FileKeyStore:
         """``path`` itself, a link or not, with only its directory resolved."""
         directory, name = os.path.split(path)
         return os.path.join(self._disk.real_path(directory), name)
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """A path that OpenSSL can read ``content`` from, without a file on the disk."""
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, content)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def _no_password() -> bytes:

@@ -30,7 +30,7 @@ _SUFFIX: Final = ".journal"
 
 
 class Journal:
-    """The journal of one device; reading it changes nothing."""
+    """The journal of one device; reading it changes nothing. The directory is the lock's too."""
 
     def __init__(self, disk: Disk, directory: str) -> None:
         self._disk = disk
@@ -59,7 +59,6 @@ class Journal:
         if rotation is None:
             raise AssertionError("a record folds to a rotation")
         if not self.records:
-            self._disk.make_directory(self._directory)
             # Whole or not at all: a journal without its beginning would be damage.
             self._disk.replace(self.path, _line({"fioagent-journal": FORMAT}) + _encoded(record))
         else:
@@ -72,7 +71,8 @@ class Journal:
 
     def archive(self, rotation: Rotation) -> None:
         """Out of the way, but still there."""
-        name = f"{_ARCHIVED}{int(rotation.begun_at.timestamp()):012d}-{rotation.id}{_SUFFIX}"
+        begun_ms = int(rotation.begun_at.timestamp() * 1000)
+        name = f"{_ARCHIVED}{begun_ms:014d}-{rotation.id}{_SUFFIX}"
         self._disk.rename(self.path, os.path.join(self._directory, name))
         self.records = []
 

@@ -80,8 +80,9 @@ TRANSITIONS: Final[Mapping[Phase, tuple[Phase, ...]]] = MappingProxyType(
     }
 )
 
-# Backing out is free as long as the gateway has not been told.
-BEFORE_PIVOT: Final = frozenset((Phase.BEGUN, Phase.KEY_GENERATED, Phase.CERT_ISSUED))
+_BEFORE_PIVOT: Final = frozenset((Phase.BEGUN, Phase.KEY_GENERATED, Phase.CERT_ISSUED))
+# Durable before the request goes out, because its answer may be lost.
+ATTEMPTS: Final = frozenset((Phase.LOCKED, Phase.CONFIRMED))
 ENDS: Final = frozenset(phase for phase, following in TRANSITIONS.items() if not following)
 
 
@@ -134,6 +135,7 @@ class Rotation:
         new: the one that shall be.
         phase: the latest reached.
         facts: what each phase wrote down.
+        announced: the gateway may have been told of the new key.
         seen: the gateway may have seen the new key in use.
         paused: the latest failure since the latest phase.
         reported: how many of its events the gateway has acknowledged.
@@ -146,6 +148,7 @@ class Rotation:
     new: CredentialRef
     phase: Phase
     facts: Mapping[Phase, Facts]
+    announced: bool = False
     seen: bool = False
     paused: Pause | None = None
     reported: int = 0
@@ -160,7 +163,11 @@ class Rotation:
 
     @property
     def before_pivot(self) -> bool:
-        return self.phase in BEFORE_PIVOT
+        """Backing out is free: the gateway cannot have heard of the new key."""
+        return self.phase in _BEFORE_PIVOT and not self.announced
+
+    def has_attempted(self, phase: Phase) -> bool:
+        return self.seen if phase is Phase.CONFIRMED else self.announced
 
     @property
     def live(self) -> CredentialRef:
@@ -218,7 +225,7 @@ def _after(rotation: Rotation, record: Record) -> Rotation:
     if phase is None:
         raise HistoryError(f"a record of kind {record.kind.value} without a phase")
     if record.kind is Kind.ATTEMPT:
-        return replace(rotation, seen=rotation.seen or phase is Phase.CONFIRMED)
+        return replace(rotation, announced=True, seen=rotation.seen or phase is Phase.CONFIRMED)
     if record.kind is Kind.PAUSE:
         wait = facts.get("retry_after_s")
         reason = str(facts.get("reason", ""))

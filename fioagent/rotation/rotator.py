@@ -82,11 +82,13 @@ class Rotator:
         """Raises ConfigError for a journal that cannot be read."""
         return self._journal.load()
 
-    def last_completed(self, rotation: RotationId) -> bool:
-        """Whether the latest rotation that ended has this id and succeeded."""
-        ended = self._journal.ended()
-        latest = machine.fold(ended[-1].records) if ended else None
-        return latest is not None and latest.id == rotation and latest.phase is Phase.COMPLETED
+    def is_done(self, rotation: RotationId) -> bool:
+        """Whether a rotation of this id has succeeded."""
+        ended = [machine.fold(journal.records) for journal in self._journal.ended()]
+        return any(
+            each is not None and each.id == rotation and each.phase is Phase.COMPLETED
+            for each in ended
+        )
 
     def begin(self, rotation: RotationId, est_url: str) -> Rotation:
         """Preflight, then the first record.
@@ -114,9 +116,11 @@ class Rotator:
         }
         return self._enter(Phase.BEGUN, facts)
 
-    def amend(self, est_url: str) -> Rotation:
+    def amend(self, rotation: Rotation, est_url: str) -> Rotation:
         """Another EST server for a rotation that has no certificate yet."""
         url = esturl.base_url(est_url)
+        if url == rotation.est_url:
+            return rotation
         return self._add(Record(Kind.AMEND, self._device.clock.now(), facts={"est_url": url}))
 
     def drive(self, rotation: Rotation) -> Outcome:
@@ -140,8 +144,7 @@ class Rotator:
             raise AssertionError(f"{rotation.phase.value} is an end")
         if phase is Phase.ABANDONED:
             return self._give_up(rotation)
-        if phase is Phase.CONFIRMED and not rotation.seen:
-            # Durable before the first request: from here on the new key may be the only one.
+        if phase in machine.ATTEMPTS and not rotation.has_attempted(phase):
             rotation = self._add(Record(Kind.ATTEMPT, self._device.clock.now(), phase))
         rotation = self._enter(phase, steps.STEPS[phase](rotation, self._device))
         if phase is Phase.DEVICE_CONFIG_UPDATED:
@@ -149,7 +152,11 @@ class Rotator:
         return rotation
 
     def _failed(self, rotation: Rotation, error: AgentError) -> tuple[Rotation, Outcome | None]:
-        """What a failure makes of the rotation; an outcome where this run is over."""
+        """What a failure makes of the rotation; an outcome where this run is over.
+
+        ``rotation`` is as it was before the attempt. So a lock that is refused at
+        the first try ends it, but one whose answer may have been lost earlier does not.
+        """
         try:
             if rotation.before_pivot and isinstance(error, PeerError):
                 return self._abandon(rotation, error), None

@@ -15,7 +15,7 @@ from typing import Final
 from fioagent import certcheck, sota, x509
 from fioagent.certcheck import Issued
 from fioagent.config import document
-from fioagent.errors import CredentialRefusedError, NotSupportedError
+from fioagent.errors import ConfigError, CredentialRefusedError, NotSupportedError
 from fioagent.model import SOTA_KEYS, CredentialRef, Facts, sha256_hex
 from fioagent.ports import Moment
 from fioagent.rotation.machine import Phase, Rotation
@@ -136,18 +136,26 @@ def _rewrite_device_config(
 def commit(rotation: Rotation, device: Device) -> Facts:
     """sota.toml, then config.encrypted. Local alone: it can be finished without a network."""
     require_pair(device, rotation.new)
-    _point_sota_at(rotation.new, device)
+    _point_sota_at(rotation.new, rotation.old, device)
     _put_config_in_place(rotation, device)
     moment = device.clock.moment()
     return {"boot_id": moment.boot_id, "monotonic_us": moment.monotonic_us}
 
 
-def _point_sota_at(credential: CredentialRef, device: Device) -> None:
+def _point_sota_at(credential: CredentialRef, expected: CredentialRef, device: Device) -> None:
+    """From ``expected`` to ``credential``; a third one is not ours to replace."""
     keys = SOTA_KEYS[credential.store]
     merged = device.sota()
     wanted = dict(zip(keys, (credential.key, credential.certificate), strict=True))
     if {key: merged.get(key) for key in keys} == wanted:
         return
+    found = device.live_credential()
+    if found != expected:
+        raise ConfigError(
+            f"cannot put the credential in place: sota.toml names {found.key} "
+            f"where the rotation knows {expected.key}",
+            hint="somebody has changed sota.toml since the rotation began; put it back",
+        )
     file = sota.file_to_edit(merged, keys, device.disk.can_replace)
     device.disk.replace(file.path, sota.edited(file, wanted))
 
@@ -226,7 +234,7 @@ def revert(rotation: Rotation, device: Device) -> None:
 
     sota.toml first: from that write on the device can be reached again.
     """
-    _point_sota_at(rotation.old, device)
+    _point_sota_at(rotation.old, rotation.new, device)
     current = device.disk.read_if_there(device.site.config)
     if current is not None:
         restored = _resealed(current, rotation.old, rotation, device)
