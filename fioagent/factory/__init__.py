@@ -1,0 +1,20 @@
+"""A local factory for labs and tests: PKI, device gateway, EST server, operator API.
+
+Not for production. It shares no code with the agent, so that a mistake on one side cannot
+pass on the other. See ``docs/factory.md``.
+"""
+
+from __future__ import annotations
+
+try:
+    from fioagent.factory.errors import FactoryError, LockedError
+    from fioagent.factory.lab import DeviceView, Factory
+    from fioagent.factory.provision import Device
+    from fioagent.factory.serving import Urls
+    from fioagent.factory.traffic import Request
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"{error}; the factory needs more than the agent does: pip install 'fioagent[factory]'"
+    ) from error
+
+__all__ = ["Device", "DeviceView", "Factory", "FactoryError", "LockedError", "Request", "Urls"]

@@ -1,0 +1,9 @@
+"""``python -m fioagent.factory`` is fioagent-factory."""
+
+from __future__ import annotations
+
+import sys
+
+from fioagent.factory.cli import main
+
+sys.exit(main())

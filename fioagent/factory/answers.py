@@ -1,0 +1,125 @@
+"""HTTP answers in the forms of the public servers, and the one they cannot give: none."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable
+from errno import ECONNABORTED
+from typing import TYPE_CHECKING, Final
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from fioagent.factory.tls import PEER, Peer
+from fioagent.factory.traffic import Request, Traffic
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+DROP: Final = "fioagent.drop"  # WSGI environ: close the connection instead of answering
+MAX_BODY: Final = 100 * 1024  # bytes; update-server and dg-satellite answer 413 above
+MAX_DRAINED: Final = 4 * 1024 * 1024  # bytes of a refused body that we read, to be heard
+
+
+def text(status: int, body: str) -> Response:
+    return Response(body, status, content_type="text/plain; charset=UTF-8")
+
+
+def as_json(status: int, value: object) -> Response:
+    body = json.dumps(value, separators=(",", ":"))
+    return Response(body, status, content_type="application/json")
+
+
+def message(status: int, reason: str) -> Response:
+    return as_json(status, {"message": reason})
+
+
+def nothing(status: int) -> Response:
+    """No body and no type: 204 and 304."""
+    answer = Response(status=status)
+    del answer.headers["Content-Type"]
+    return answer
+
+
+def drop() -> Response:
+    """The connection is closed without an answer; what was changed stays changed."""
+    request.environ[DROP] = True
+    return Response(status=500)
+
+
+def peer() -> Peer | None:
+    found: Peer | None = request.environ.get(PEER)
+    return found
+
+
+def new_app(name: str, traffic: Traffic) -> Flask:
+    """An application with the routers' own errors in JSON, that notes each request."""
+    app = Flask(name, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.url_map.strict_slashes = False
+    app.register_error_handler(HTTPException, _router_error)
+
+    @app.after_request
+    def note(answer: Response) -> Response:
+        dropped = bool(request.environ.get(DROP))
+        too_large = answer.status_code == 413
+        traffic.saw_request(
+            Request(
+                request.method,
+                request.full_path.rstrip("?"),
+                0 if dropped else answer.status_code,
+                seen.digest if (seen := peer()) else "",
+                b"" if too_large else request.get_data(),
+                {name.lower(): value for name, value in request.headers},
+            ),
+            peer(),
+        )
+        return answer
+
+    return app
+
+
+def _router_error(error: Exception) -> Response:
+    """Unknown route and wrong method need no authentication, and answer in JSON."""
+    if not isinstance(error, HTTPException) or error.code is None:
+        raise error
+    return message(error.code, error.name)
+
+
+class Edge:
+    """WSGI around an application: bodies come in whole, and :func:`drop` is carried out."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        _read_whole(environ)
+        body = self._app(environ, start_response)
+        if environ.get(DROP):
+            raise _close()
+        return body
+
+
+def _close() -> ConnectionAbortedError:
+    """For this kind of error cheroot closes the connection and says nothing."""
+    return ConnectionAbortedError(ECONNABORTED, "closed on purpose")
+
+
+def _read_whole(environ: WSGIEnvironment) -> None:
+    """The body in memory, before any transaction: a slow client holds up nobody else.
+
+    Also when it is too large: closing with unread data becomes a reset, and then the client
+    never reads its 413. cheroot would leave the end of a chunked body in the connection, and
+    werkzeug would cut such a body at the limit instead of refusing it.
+    """
+    stream = environ["wsgi.input"]
+    body = stream.read(MAX_DRAINED)
+    if environ.pop("wsgi.input_terminated", False):
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        if stream.closed:
+            list(stream.read_trailer_lines())
+    elif len(body) < min(int(environ.get("CONTENT_LENGTH") or 0), MAX_DRAINED):
+        raise _close()  # the client went away in the middle
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))

@@ -1,0 +1,174 @@
+"""Configuration in layers: factory, then group, then device.
+
+An entry is kept as GET /config shows it. Writers name files in the other spelling, lower
+case with hyphens, which the operator API and PATCH /config share.
+"""
+
+from __future__ import annotations
+
+import configparser
+import io
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, Final, TypedDict
+
+from fioagent.factory.devices import Device
+
+MERGED_FILE: Final = "z-50-fioctl.toml"
+
+
+class Entry(TypedDict, total=False):
+    Value: str
+    Unencrypted: bool
+    OnChanged: list[str]
+
+
+Entries = dict[str, Entry]
+
+
+class ConfigError(ValueError):
+    """A body that is not a configuration change."""
+
+
+def parse_change(body: bytes) -> tuple[Entries, str]:
+    """The files and the ``public-key`` of a PATCH body; the key is empty if not named.
+
+    Raises:
+        ConfigError: not the JSON that fioctl and fioconfig send.
+    """
+    try:
+        change: Any = json.loads(body)
+        files = {file["name"]: _entry(file) for file in change["files"]}
+        public_key = change.get("public-key", "")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError("Failed to parse request JSON body") from error
+    if not all(isinstance(name, str) and name for name in files) or not isinstance(public_key, str):
+        raise ConfigError("Failed to parse request JSON body")
+    return files, public_key
+
+
+def _entry(file: Mapping[str, Any]) -> Entry:
+    """Go omits what is false or empty, and so do the gateways."""
+    if not isinstance(file["value"], str):
+        raise TypeError("value is not text")
+    entry: Entry = {"Value": file["value"]}
+    if file.get("unencrypted"):
+        entry["Unencrypted"] = True
+    if file.get("on-changed"):
+        entry["OnChanged"] = [str(handler) for handler in file["on-changed"]]
+    return entry
+
+
+def put(  # noqa: PLR0913  # a layer, its change and the moment
+    db: sqlite3.Connection,
+    layer: str,
+    owner: str,
+    files: Entries,
+    now: float,
+    public_key: str = "",
+) -> None:
+    """Merged into the layer: files not named stay. An empty key leaves the recorded one."""
+    for name, entry in files.items():
+        db.execute(
+            "INSERT OR REPLACE INTO config_files VALUES (?, ?, ?, ?)",
+            (layer, owner, name, json.dumps(entry)),
+        )
+    _touch(db, layer, owner, now)
+    if public_key:
+        db.execute(
+            "UPDATE config_layers SET public_key = ? WHERE layer = ? AND owner = ?",
+            (public_key, layer, owner),
+        )
+
+
+def remove(db: sqlite3.Connection, layer: str, owner: str, name: str, now: float) -> bool:
+    """Whether there was such a file. The layer counts as changed: devices must hear of it."""
+    gone = db.execute(
+        "DELETE FROM config_files WHERE layer = ? AND owner = ? AND name = ?", (layer, owner, name)
+    ).rowcount
+    if gone:
+        _touch(db, layer, owner, now)
+    return bool(gone)
+
+
+def _touch(db: sqlite3.Connection, layer: str, owner: str, now: float) -> None:
+    # Whole seconds, as on the public gateways: a second change within one second is
+    # invisible to a device that has fetched the first.
+    db.execute(
+        "INSERT INTO config_layers (layer, owner, changed_at) VALUES (?, ?, ?)"
+        " ON CONFLICT (layer, owner) DO UPDATE SET changed_at = excluded.changed_at",
+        (layer, owner, int(now)),
+    )
+
+
+def entries(db: sqlite3.Connection, layer: str, owner: str) -> Entries:
+    rows = db.execute(
+        "SELECT name, entry FROM config_files WHERE layer = ? AND owner = ? ORDER BY name",
+        (layer, owner),
+    )
+    return {row["name"]: json.loads(row["entry"]) for row in rows}
+
+
+def encrypted_to(db: sqlite3.Connection, uuid: str) -> str:
+    """SPKI PEM the device layer was last said to be encrypted to; empty if never said."""
+    row = db.execute(
+        "SELECT public_key FROM config_layers WHERE layer = 'device' AND owner = ?", (uuid,)
+    ).fetchone()
+    return str(row["public_key"]) if row else ""
+
+
+def changed_at(db: sqlite3.Connection, device: Device) -> int:
+    """Unix seconds of the newest change that touches the device; 0: nothing was ever set."""
+    row = db.execute(
+        "SELECT max(changed_at) AS newest FROM config_layers WHERE (layer = 'factory')"
+        " OR (layer = 'group' AND owner = ?) OR (layer = 'device' AND owner = ?)",
+        (device.group_name, device.uuid),
+    ).fetchone()
+    return max(row["newest"] or 0, device.group_changed_at)
+
+
+def keep_before_patch(db: sqlite3.Connection, device: Device) -> None:
+    """Remember the device layer for the knob config_while_locked=old; the first time only."""
+    if device.config_before_patch is None:
+        db.execute(
+            "UPDATE devices SET config_before_patch = ? WHERE uuid = ?",
+            (json.dumps(entries(db, "device", device.uuid)), device.uuid),
+        )
+
+
+def merged(db: sqlite3.Connection, device: Device, *, before_patch: bool) -> Entries:
+    """What GET /config shows: whole entries replace each other, but one file is merged inside."""
+    own = entries(db, "device", device.uuid)
+    if before_patch and device.config_before_patch is not None:
+        own = json.loads(device.config_before_patch)
+    result: Entries = {}
+    layers = (entries(db, "factory", ""), entries(db, "group", device.group_name), own)
+    for layer in layers:
+        for name, entry in layer.items():
+            if name == MERGED_FILE and name in result:
+                value = _merged_toml(result[name]["Value"], entry["Value"])
+                result[name] = {**entry, "Value": value}
+            else:
+                result[name] = entry
+    return dict(sorted(result.items()))
+
+
+def _merged_toml(below: str, above: str) -> str:
+    """Sections and keys of both; ``above`` wins. Text we cannot read wins as a whole.
+
+    aktualizr reads the file as INI, so it is kept to ``key = "value"`` lines in sections.
+    """
+    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), strict=False)
+    parser.optionxform = str  # type: ignore[method-assign,assignment]  # the documented way
+    try:
+        parser.read_string(below)
+        parser.read_string(above)
+    except configparser.Error:
+        return above
+    out = io.StringIO()
+    for section in parser.sections():
+        out.write(f"[{section}]\n")
+        for key, value in parser[section].items():
+            out.write(f"  {key} = {value}\n")
+    return out.getvalue()

@@ -1,0 +1,302 @@
+"""A factory in a directory: create it, serve it, add devices, look at what happened.
+
+The command line and the tests go through this class; it only puts the parts together.
+
+    factory = Factory.create(Path("lab"))
+    with factory.serving() as urls:
+        device = factory.add_device(Path("device"))
+        factory.set_config(device.uuid, {"app-secret": b"s3cret"})
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fioagent.factory import configs, devices, events, fioctl, pki, provision
+from fioagent.factory.certificates import key_digest
+from fioagent.factory.configs import Entries
+from fioagent.factory.errors import FactoryError
+from fioagent.factory.gateway import Clock
+from fioagent.factory.server import Address
+from fioagent.factory.serving import Urls, last_urls, serve
+from fioagent.factory.store import Store, factory_name, read_knobs, set_knob
+from fioagent.factory.traffic import Request, Traffic
+
+UUID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A device as the factory knows it."""
+
+    uuid: str
+    public_key_pem: str
+    next_public_key_pem: str | None  # the device is locked while there is one
+    denied: tuple[str, ...]  # digests of keys it has had
+    last_seen: int  # unix seconds; 0: never
+    config: Entries  # the device layer only
+    config_public_key_pem: str  # what the layer is said to be encrypted to
+
+
+class Factory:
+    def __init__(self, path: Path, clock: Clock = time.time) -> None:
+        """Use :meth:`create` or :meth:`open`. ``clock`` gives unix seconds, for tests."""
+        self.paths = pki.Paths(path)
+        self.store = Store(self.paths.database)
+        self._clock = clock
+        self._traffic: dict[str, Traffic] = {}
+        self._urls: Urls | None = None
+
+    @classmethod
+    def create(cls, path: Path, name: str = "lab-factory", clock: Clock = time.time) -> Factory:
+        """A new factory in ``path``, which is made if need be.
+
+        Raises:
+            FactoryError: there is something in ``path``, or the name will not do.
+        """
+        if not pki.NAME.fullmatch(name):
+            raise FactoryError(
+                f"cannot create the factory {name!r}: a name has lower case letters, digits and"
+                " hyphens, at most 38"
+            )
+        path = path.absolute()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise FactoryError(f"cannot create a factory in {path}: it is not empty")
+            path.chmod(0o700)
+            paths = pki.Paths(path)
+            pki.create(paths, name)
+            Store.create(paths.database, name)
+        except OSError as error:
+            raise FactoryError(f"cannot create a factory in {path}: {error.strerror}") from error
+        return cls(path, clock)
+
+    @classmethod
+    def open(cls, path: Path, clock: Clock = time.time) -> Factory:
+        """The factory in ``path``. FactoryError: there is none."""
+        factory = cls(path.absolute(), clock)
+        if not factory.paths.database.is_file():
+            raise FactoryError(
+                f"cannot open the factory in {path}: there is none",
+                f"hint: fioagent-factory init {path}",
+            )
+        return factory
+
+    @property
+    def name(self) -> str:
+        with self.store.read() as db:
+            return factory_name(db)
+
+    # --- servers ---
+
+    @contextmanager
+    def serving(self, listen: Mapping[str, Address] | None = None) -> Iterator[Urls]:
+        """Gateway, EST server and operator API listen inside the ``with``.
+
+        ``listen`` is by server name; one that is not there gets its port of the last time if
+        that is free, else any, on loopback. factory.json tells others where they are.
+
+        Raises:
+            FactoryError: an address cannot be bound, or the factory is being served already.
+        """
+        with serve(self.paths, self.store, self._clock, listen or {}) as (urls, traffic):
+            self._urls, self._traffic = urls, traffic
+            try:
+                yield urls
+            finally:
+                self._urls = None
+
+    def urls(self) -> Urls:
+        """Where the servers are, or were when they last ran. FactoryError: they never did."""
+        if self._urls is not None:
+            return self._urls
+        urls = last_urls(self.paths)
+        if urls is None:
+            raise FactoryError(
+                f"cannot tell the addresses of the factory in {self.paths.directory}:"
+                " it has not been served yet",
+                f"hint: fioagent-factory serve {self.paths.directory}",
+            )
+        return urls
+
+    # --- devices ---
+
+    def add_device(
+        self,
+        directory: Path,
+        uuid: str | None = None,
+        *,
+        hardware_id: str = provision.DEFAULT_HARDWARE_ID,
+        ca: str = "local-ca",
+    ) -> provision.Device:
+        """A device directory with a credential of its own, known to the gateway.
+
+        Raises:
+            FactoryError: never served, directory not empty, or the uuid is taken or unfit.
+        """
+        urls = self.urls()
+        if uuid is not None and not UUID.fullmatch(uuid):
+            raise FactoryError(
+                f"cannot add the device {uuid!r}: a uuid has letters, digits and hyphens"
+            )
+        with self.store.write() as db:
+            if uuid is not None and devices.find(db, uuid, self._clock()):
+                raise FactoryError(f"cannot add the device {uuid}: the factory has it already")
+            registration = provision.Registration(
+                factory=factory_name(db),
+                gateway=urls.gateway,
+                est=urls.est,
+                root=self.paths.root.read_bytes(),
+                hardware_id=hardware_id,
+            )
+            device = provision.make_device(
+                directory, uuid, registration, self.paths.authority(ca), self._clock()
+            )
+            devices.register(db, device.uuid, device.public_key, self._clock())
+        return device
+
+    def device(self, uuid: str) -> DeviceView:
+        """FactoryError: no such device."""
+        with self.store.write() as db:
+            return self._view(db, self._find(db, uuid))
+
+    def all_devices(self) -> list[DeviceView]:
+        with self.store.write() as db:
+            return [self._view(db, self._find(db, uuid)) for uuid in devices.all_uuids(db)]
+
+    def _view(self, db: sqlite3.Connection, device: devices.Device) -> DeviceView:
+        return DeviceView(
+            uuid=device.uuid,
+            public_key_pem=device.public_key,
+            next_public_key_pem=device.next_public_key,
+            denied=tuple(key_digest(key) for key in devices.denied_keys(db, device.uuid)),
+            last_seen=device.last_seen,
+            config=configs.entries(db, "device", device.uuid),
+            config_public_key_pem=configs.encrypted_to(db, device.uuid),
+        )
+
+    def _find(self, db: sqlite3.Connection, uuid: str) -> devices.Device:
+        device = devices.find(db, uuid, self._clock())
+        if device is None:
+            raise FactoryError(
+                f"cannot find the device {uuid}: the factory does not know it",
+                f"hint: fioagent-factory device list {self.paths.directory}",
+            )
+        return device
+
+    # --- configuration ---
+
+    def set_config(
+        self,
+        uuid: str,
+        files: Mapping[str, bytes],
+        *,
+        plain: bool = False,
+        on_changed: str | None = None,
+    ) -> None:
+        """Merged into the device layer, encrypted to the device's present key unless plain.
+
+        Raises:
+            FactoryError: no such device. LockedError: it is locked.
+        """
+        with self.store.write() as db:
+            device = self._find(db, uuid)
+            key = None if plain else device.public_key
+            change = fioctl.entries(files, on_changed, key)
+            fioctl.write_config(db, device, change, self._clock(), key or "")
+
+    def set_factory_config(
+        self, files: Mapping[str, bytes], *, on_changed: str | None = None
+    ) -> None:
+        """For all devices, and plain: there is no key that all of them have."""
+        with self.store.write() as db:
+            change = fioctl.entries(files, on_changed, None)
+            configs.put(db, "factory", "", change, self._clock())
+
+    def set_group(self, uuid: str, group: str) -> None:
+        """The device gets that group's configuration; empty for none."""
+        with self.store.write() as db:
+            self._find(db, uuid)
+            devices.set_group(db, uuid, group, self._clock())
+
+    def set_group_config(
+        self, group: str, files: Mapping[str, bytes], *, on_changed: str | None = None
+    ) -> None:
+        """For the devices of a group, and plain."""
+        with self.store.write() as db:
+            change = fioctl.entries(files, on_changed, None)
+            configs.put(db, "group", group, change, self._clock())
+
+    def remove_config(self, uuid: str, name: str) -> bool:
+        """Whether the device layer had the file. LockedError: the device is locked."""
+        with self.store.write() as db:
+            return fioctl.remove_config(db, self._find(db, uuid), name, self._clock())
+
+    def rotate_certs(
+        self,
+        uuid: str,
+        *,
+        est_url: str | None = None,
+        rotation_id: str | None = None,
+        hsm_pkey_ids: str = "01,07",
+        hsm_cert_ids: str = "03,09",
+    ) -> str:
+        """Ask the device to rotate, as fioctl does. The rotation's id."""
+        rotation_id = rotation_id or f"certs-{int(self._clock())}"
+        change = fioctl.rotate_entries(
+            est_url or self.urls().est, rotation_id, hsm_pkey_ids, hsm_cert_ids
+        )
+        with self.store.write() as db:
+            fioctl.write_config(db, self._find(db, uuid), change, self._clock())
+        return rotation_id
+
+    # --- knobs ---
+
+    def set_knob(self, name: str, value: str) -> None:
+        """From the next request on. KnobError: no such knob or value."""
+        with self.store.write() as db:
+            set_knob(db, name, value)
+
+    def knob(self, name: str) -> str:
+        return self.knobs()[name]
+
+    def knobs(self) -> Mapping[str, str]:
+        with self.store.read() as db:
+            return read_knobs(db)
+
+    # --- what happened ---
+
+    def events(self, uuid: str, update_id: str | None = None) -> list[dict[str, Any]]:
+        """In order of arrival."""
+        with self.store.read() as db:
+            return events.of_device(db, uuid, update_id)
+
+    def updates(self, uuid: str) -> list[dict[str, str]]:
+        """Newest first."""
+        with self.store.read() as db:
+            return events.updates(db, uuid)
+
+    def outbox(self) -> list[dict[str, object]]:
+        """What an event queue would have been sent: DEVICE_PUBKEY_CHANGE."""
+        with self.store.read() as db:
+            return devices.outbox(db)
+
+    def requests(self, server: str) -> list[Request]:
+        """What "gateway", "est" or "api" saw since it started or was cleared."""
+        return self._traffic[server].requests()
+
+    def handshakes(self, server: str) -> tuple[int, int]:
+        """TLS handshakes of the same time: completed, failed."""
+        return self._traffic[server].handshakes()
+
+    def clear_requests(self) -> None:
+        for traffic in self._traffic.values():
+            traffic.clear()

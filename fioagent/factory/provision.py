@@ -1,0 +1,183 @@
+"""A new device: what lmp-device-register and the registration server leave on its disk.
+
+Everything goes below one directory, so that a lab needs no root and no /var/sota.
+"""
+
+from __future__ import annotations
+
+import shlex
+import uuid as uuids
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fioagent.factory.certificates import (
+    CLIENT_AUTH,
+    Authority,
+    Extension,
+    as_datetime,
+    certificate_pem,
+    key_usage,
+    new_key,
+    private_pem,
+    public_pem,
+    subject_name,
+    validity,
+)
+from fioagent.factory.errors import FactoryError
+from fioagent.factory.pki import write_new
+
+CERTIFICATE_DAYS: Final = 7300  # factory-registration-ref
+DEFAULT_HARDWARE_ID: Final = "intel-corei7-64"
+# sota.toml is read as TOML by some and as INI by others, and SOTA_DIR is a list with commas.
+UNFIT_FOR_PATH: Final = frozenset('"\\,;#\n\r\t')
+CURRENT_TARGET: Final = 'TARGET_NAME="intel-corei7-64-lmp-42"\nCUSTOM_VERSION="42"\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a person or a test needs of a device that was made here."""
+
+    uuid: str
+    directory: Path
+    public_key: str  # SPKI PEM
+
+    @property
+    def sota(self) -> Path:
+        return self.directory / "var" / "sota"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Environment that makes fioagent work in the device's directory."""
+        return {
+            "SOTA_DIR": str(self.sota / "sota.toml"),
+            "SECRETS_DIR": str(self.directory / "run" / "secrets"),
+            "FIOAGENT_CONFIG": str(self.directory / "etc" / "fioagent" / "fioagent.toml"),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What the factory tells a device, besides its certificate."""
+
+    factory: str
+    gateway: str
+    est: str
+    root: bytes
+    hardware_id: str = DEFAULT_HARDWARE_ID
+
+
+def make_device(
+    directory: Path, uuid: str | None, registration: Registration, authority: Authority, now: float
+) -> Device:
+    """The device's directory, complete. The key exists there and nowhere else.
+
+    Raises:
+        FactoryError: the directory holds something already, or cannot be made.
+    """
+    directory = directory.absolute()
+    if unfit := UNFIT_FOR_PATH.intersection(str(directory)):
+        raise FactoryError(
+            f"cannot add a device in {directory}: sota.toml cannot name a path with {min(unfit)!r}"
+        )
+    key = new_key()
+    device = Device(uuid or str(uuids.uuid4()), directory, public_pem(key.public_key()))
+    try:
+        if directory.exists() and any(directory.iterdir()):
+            raise FactoryError(f"cannot add a device in {directory}: it is not empty")
+        device.sota.mkdir(parents=True)
+        device.sota.chmod(0o700)
+        (directory / "run" / "secrets").mkdir(parents=True)
+        (directory / "run" / "secrets").chmod(0o750)
+        (directory / "etc" / "fioagent").mkdir(parents=True)
+        request = _request(key, device.uuid, registration.factory)
+        certificate = _sign(request, authority, now)
+        write_new(device.sota / "pkey.pem", private_pem(key), 0o600)
+        write_new(device.sota / "client.pem", certificate_pem(certificate), 0o644)
+        write_new(device.sota / "root.crt", registration.root, 0o644)
+        write_new(device.sota / "sota.toml", _sota_toml(device.sota, registration).encode(), 0o640)
+        write_new(device.sota / "current-target", CURRENT_TARGET.encode(), 0o644)
+        settings = directory / "etc" / "fioagent" / "fioagent.toml"
+        write_new(settings, _fioagent_toml(registration.est).encode(), 0o644)
+        write_new(directory / "env", _env_file(device.env).encode(), 0o644)
+    except OSError as error:
+        raise FactoryError(
+            f"cannot add a device in {directory}: {error.filename}: {error.strerror}"
+        ) from error
+    return device
+
+
+def _request(
+    key: ec.EllipticCurvePrivateKey, uuid: str, factory: str
+) -> x509.CertificateSigningRequest:
+    """As lmp-device-register: both usages critical."""
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(subject_name(uuid, factory))
+        .add_extension(key_usage(digital_signature=True)[0], critical=True)
+        .add_extension(CLIENT_AUTH, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _sign(
+    request: x509.CertificateSigningRequest, authority: Authority, now: float
+) -> x509.Certificate:
+    """As factory-registration-ref, but with a random serial: its own repeats for each uuid."""
+    extensions: list[Extension] = [(item.value, item.critical) for item in request.extensions]
+    life = validity(as_datetime(now), CERTIFICATE_DAYS)
+    # The CA lives ten years, the certificate twenty; the registration server does not clamp.
+    return authority.sign(request.subject, request.public_key(), extensions, life)
+
+
+def _sota_toml(sota: Path, registration: Registration) -> str:
+    """Sections, keys and order of the reference registration server."""
+    gateway = registration.gateway
+    sections = {
+        "tls": {
+            "server": gateway,
+            "ca_source": "file",
+            "pkey_source": "file",
+            "cert_source": "file",
+        },
+        "provision": {
+            "server": gateway,
+            "primary_ecu_hardware_id": registration.hardware_id,
+        },
+        "uptane": {"repo_server": f"{gateway}/repo", "key_source": "file"},
+        "pacman": {
+            "type": "ostree+compose_apps",
+            "ostree_server": f"{gateway}/treehub",
+            "compose_apps_root": f"{sota}/compose-apps",
+        },
+        "storage": {"type": "sqlite", "path": f"{sota}/"},
+        "import": {
+            "tls_cacert_path": f"{sota}/root.crt",
+            "tls_pkey_path": f"{sota}/pkey.pem",
+            "tls_clientcert_path": f"{sota}/client.pem",
+        },
+    }
+    return "\n".join(
+        f"[{section}]\n" + "".join(f'{key} = "{value}"\n' for key, value in values.items())
+        for section, values in sections.items()
+    )
+
+
+def _fioagent_toml(est: str) -> str:
+    return f"""\
+# Settings of a lab device. See the fioagent README.
+[est]
+server = "{est}"
+
+[services]
+# No systemd runs this directory: restarts are reported as skipped.
+manager = "none"
+"""
+
+
+def _env_file(env: dict[str, str]) -> str:
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())

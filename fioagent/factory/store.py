@@ -1,0 +1,166 @@
+"""The factory's memory: one SQLite file, shared by the servers and the command line.
+
+Decides nothing. A writer takes the write lock at once (BEGIN IMMEDIATE), so what a request
+reads is still true when it writes, and two switch-overs that race are put one after the other.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from fioagent.factory.knobs import KNOBS, check
+
+BUSY_TIMEOUT_S: Final = 30.0
+
+SCHEMA: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE knobs (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE devices (
+  uuid TEXT PRIMARY KEY,
+  public_key TEXT NOT NULL,             -- SPKI PEM
+  next_public_key TEXT,                 -- announced by PATCH /device: the device is locked
+  locked_at REAL,
+  config_before_patch TEXT,             -- JSON; device layer before it was patched while locked
+  group_name TEXT NOT NULL DEFAULT '',
+  group_changed_at INTEGER NOT NULL DEFAULT 0,
+  created_at INTEGER NOT NULL,
+  last_seen INTEGER NOT NULL DEFAULT 0,
+  docker_apps TEXT NOT NULL DEFAULT '',
+  ostree_hash TEXT NOT NULL DEFAULT '',
+  tag TEXT NOT NULL DEFAULT '',
+  target_name TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE denied_keys (
+  uuid TEXT NOT NULL, public_key TEXT NOT NULL, denied_at INTEGER NOT NULL,
+  PRIMARY KEY (uuid, public_key)
+);
+CREATE TABLE config_layers (            -- layer: factory, group, device; owner: '', group, uuid
+  layer TEXT NOT NULL, owner TEXT NOT NULL,
+  changed_at INTEGER NOT NULL,
+  public_key TEXT NOT NULL DEFAULT '',  -- what the encrypted values are encrypted to
+  PRIMARY KEY (layer, owner)
+);
+CREATE TABLE config_files (
+  layer TEXT NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL,
+  entry TEXT NOT NULL,                  -- JSON, as GET /config shows it
+  PRIMARY KEY (layer, owner, name)
+);
+CREATE TABLE events (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  uuid TEXT NOT NULL, id TEXT NOT NULL, correlation_id TEXT NOT NULL,
+  event TEXT NOT NULL,                  -- JSON, as POST /events brought it
+  UNIQUE (uuid, id)
+);
+CREATE TABLE outbox (                   -- what the cloud would push to an event queue
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, type TEXT NOT NULL,
+  payload TEXT NOT NULL
+);
+CREATE TABLE hits (uuid TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX hits_by_device ON hits (uuid, at);
+"""
+
+
+class Store:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._idle: list[sqlite3.Connection] | None = None  # None: nothing is kept open
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def create(path: Path, factory: str) -> Store:
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+            db.execute("INSERT INTO meta VALUES ('factory', ?)", (factory,))
+            db.commit()
+        return Store(path)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that may change things: committed at the end, undone by an exception."""
+        with self._connection() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """One consistent view."""
+        with self._connection() as db:
+            db.execute("BEGIN")
+            try:
+                yield db
+            finally:
+                db.execute("ROLLBACK")
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Connections are reused inside: opening one costs more than a request does."""
+        self._idle = []
+        try:
+            yield
+        finally:
+            with self._lock:
+                idle, self._idle = self._idle, None
+            for db in idle:
+                db.close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            db = self._idle.pop() if self._idle else None
+        if db is None:
+            db = _connect(self.path)
+        try:
+            yield db
+        finally:
+            with self._lock:
+                keep = self._idle is not None
+                if self._idle is not None:
+                    self._idle.append(db)
+            if not keep:
+                db.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=rw",  # rw: a missing factory must not become an empty one
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    db.row_factory = sqlite3.Row
+    try:
+        db.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.Error:  # the file is no database
+        db.close()
+        raise
+    return db
+
+
+def factory_name(db: sqlite3.Connection) -> str:
+    return str(db.execute("SELECT value FROM meta WHERE name = 'factory'").fetchone()[0])
+
+
+def read_knobs(db: sqlite3.Connection) -> Mapping[str, str]:
+    """Every knob with its present value."""
+    turned = {row["name"]: row["value"] for row in db.execute("SELECT name, value FROM knobs")}
+    return {name: turned.get(name, knob.default) for name, knob in KNOBS.items()}
+
+
+def set_knob(db: sqlite3.Connection, name: str, value: str) -> None:
+    """From now on. KnobError: no such knob or value; nothing changed."""
+    check(name, value)
+    db.execute("INSERT OR REPLACE INTO knobs VALUES (?, ?)", (name, value))

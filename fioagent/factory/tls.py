@@ -1,0 +1,151 @@
+"""Mutual TLS for cheroot: a handshake that holds up nobody, and whose refusals arrive.
+
+cheroot shakes hands in the thread that accepts, and closes at once after a failure. Both are
+wrong here: one silent client must not stop the others, and a client is to read *why* it was
+refused. So the handshake waits for the connection's worker thread, and after a failed one we
+read on until the client hangs up: a reset would overtake the alert.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cheroot.errors import FatalSSLAlert
+from cheroot.makefile import StreamReader, StreamWriter
+from cheroot.server import HTTPConnection
+from cheroot.ssl import Adapter
+from cryptography import x509
+
+from fioagent.factory.certificates import common_name, key_digest, public_pem
+
+HANDSHAKE_TIMEOUT_S: Final = 10.0
+LINGER_S: Final = 1.0
+
+PEER: Final = "fioagent.peer"  # WSGI environ: Peer, or None without a client certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end: the first certificate the client sent, already verified."""
+
+    certificate: x509.Certificate
+    sent: int  # certificates, with the chain
+    name: str  # CN
+    public_key: str  # SPKI PEM
+    digest: str
+
+
+def server_context(certificate: Path, key: Path, client_cas: tuple[Path, ...]) -> ssl.SSLContext:
+    """TLS 1.2 or newer; a client certificate is verified if there is one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    for authority in client_cas:
+        context.load_verify_locations(authority)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    # The anchors are device CAs, which the root has signed; the root itself is not an anchor.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    # One session ticket, as Go servers send: by it a client learns that it was accepted.
+    context.num_tickets = 1
+    return context
+
+
+class TlsAdapter(Adapter):
+    """Wraps each accepted socket with the context of the moment, without a handshake."""
+
+    def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
+        self._context = context
+
+    def bind(self, sock: socket.socket) -> socket.socket:
+        return sock
+
+    def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, Any]]:
+        try:
+            tls = self._context().wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        except OSError as error:
+            sock.close()
+            raise FatalSSLAlert(*error.args) from error
+        return tls, {}
+
+    def get_environ(self) -> dict[str, Any]:
+        return {}
+
+    def makefile(self, sock: ssl.SSLSocket, mode: str = "r", bufsize: int = -1) -> object:
+        reader_or_writer = StreamReader if "r" in mode else StreamWriter
+        return reader_or_writer(sock, mode, bufsize)
+
+
+class TlsConnection(HTTPConnection):
+    """Shakes hands before the first request, in the worker thread."""
+
+    shaken = False
+
+    def communicate(self) -> bool:
+        if isinstance(self.socket, ssl.SSLSocket) and not self.shaken:
+            if not self._handshake(self.socket):
+                return False
+            self.shaken = True
+        return bool(super().communicate())  # type: ignore[no-untyped-call]  # cheroot's stub
+
+    def _handshake(self, tls: ssl.SSLSocket) -> bool:
+        tls.settimeout(HANDSHAKE_TIMEOUT_S)
+        try:
+            tls.do_handshake()
+        except OSError as error:  # ssl.SSLError is one
+            self.server.saw_handshake(error)
+            _linger(tls)
+            return False
+        tls.settimeout(self.server.timeout)
+        self.ssl_env = {PEER: _peer(tls)}
+        self.server.saw_handshake(None)
+        return True
+
+
+def _linger(tls: ssl.SSLSocket) -> None:
+    """Nothing more from us; what the client still sends is read and thrown away.
+
+    Closing with unread data makes the kernel send a reset, and the reset makes the client's
+    kernel drop the alert that explains it. In TLS 1.3 there is such data: the client believes
+    the handshake done and has sent its request.
+    """
+    deadline = time.monotonic() + LINGER_S
+    try:
+        tls.shutdown(socket.SHUT_WR)
+        while (left_s := deadline - time.monotonic()) > 0:
+            tls.settimeout(left_s)
+            if not tls.recv(16384):
+                return
+    except OSError:
+        return
+
+
+def _peer(tls: ssl.SSLSocket) -> Peer | None:
+    der = tls.getpeercert(binary_form=True)
+    if der is None:
+        return None
+    certificate = x509.load_der_x509_certificate(der)
+    public_key = public_pem(certificate.public_key())
+    return Peer(
+        certificate,
+        _certificates_sent(tls),
+        common_name(certificate),
+        public_key,
+        key_digest(public_key),
+    )
+
+
+def _certificates_sent(tls: ssl.SSLSocket) -> int:
+    """At least the one we know of: a resumed session does not bring the others again."""
+    if sys.version_info >= (3, 13):
+        chain = tls.get_unverified_chain()
+    else:
+        # The same function before it became public.
+        chain = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]  # noqa: SLF001
+    return max(1, len(chain or ()))

@@ -1,0 +1,86 @@
+"""What the servers saw: one line per request in a log, and the requests for tests to look at."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final, NamedTuple, TextIO
+
+from fioagent.factory.tls import Peer
+
+REQUESTS_KEPT: Final = 10_000
+SHORT_DIGEST: Final = 12  # hex digits; enough for a person to tell keys apart
+
+
+class Request(NamedTuple):
+    method: str
+    path: str  # with the query string
+    status: int  # 0: the connection was closed without an answer
+    key: str  # digest of the client's key; empty without a certificate
+    body: bytes
+    headers: Mapping[str, str]  # names in lower case
+
+
+@dataclass
+class Traffic:
+    """Of one server. Safe to read while the server works."""
+
+    log: TextIO
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _requests: deque[Request] = field(default_factory=lambda: deque(maxlen=REQUESTS_KEPT))
+    _handshakes: int = 0
+    _refused_handshakes: int = 0
+
+    def saw_request(self, request: Request, peer: Peer | None) -> None:
+        name, digest = (peer.name, peer.digest[:SHORT_DIGEST]) if peer else ("-", "-")
+        status = request.status or "dropped"
+        with self._lock:
+            self._requests.append(request)
+            self._write(f"{request.method} {request.path} {name} {digest} {status}")
+
+    def saw_handshake(self, error: Exception | None) -> None:
+        with self._lock:
+            if error is None:
+                self._handshakes += 1
+            else:
+                self._refused_handshakes += 1
+                self._write(f"TLS handshake failed: {error}")
+
+    def saw_trouble(self, text: str) -> None:
+        with self._lock:
+            self._write(text)
+
+    def requests(self) -> list[Request]:
+        with self._lock:
+            return list(self._requests)
+
+    def handshakes(self) -> tuple[int, int]:
+        """Completed and failed."""
+        with self._lock:
+            return self._handshakes, self._refused_handshakes
+
+    def clear(self) -> None:
+        with self._lock:
+            self._requests.clear()
+            self._handshakes = self._refused_handshakes = 0
+
+    def _write(self, text: str) -> None:
+        if self.log.closed:  # a worker's last words after the server has stopped
+            return
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        # A path or a name comes from outside: it must not start a line of its own.
+        self.log.write(f"{now} {_one_line(text)}\n")
+        self.log.flush()
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def open_log(directory: Path, server: str) -> TextIO:
+    directory.mkdir(exist_ok=True)
+    return (directory / f"{server}.log").open("a", encoding="utf-8")

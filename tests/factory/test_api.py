@@ -1,0 +1,102 @@
+"""The operator API: what fioctl asks for one device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from tests.factory.conftest import Lab
+from tests.factory.peers import TIMEOUT_S
+from tests.factory.test_events import event
+
+
+class Operator:
+    def __init__(self, lab: Lab, session: requests.Session) -> None:
+        self._url = lab.urls.api
+        self._session = session
+        session.trust_env = False
+        session.headers["OSF-TOKEN"] = lab.factory.paths.api_token.read_text().strip()
+
+    def send(self, method: str, path: str, **more: Any) -> requests.Response:
+        return self._session.request(
+            method, f"{self._url}/ota/devices/{path}", timeout=TIMEOUT_S, **more
+        )
+
+
+@pytest.fixture
+def operator(lab: Lab) -> Iterator[Operator]:
+    with requests.Session() as session:
+        yield Operator(lab, session)
+
+
+CHANGE = {
+    "reason": "test",
+    "files": [{"name": "a", "value": "x", "unencrypted": True, "on-changed": ["/h"]}],
+}
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "\u00e9".encode().decode("latin-1")])
+def test_without_the_token_nothing_is_told(lab: Lab, operator: Operator, token: str) -> None:
+    answer = operator.send("GET", "", headers={"OSF-TOKEN": token.encode("latin-1")})
+
+    assert 401 == answer.status_code
+
+
+def test_devices_are_listed_with_their_keys(lab: Lab, operator: Operator) -> None:
+    """The field that an operator looks at after a rotation is public-key."""
+    device = lab.device()
+
+    listed = operator.send("GET", "?factory=lab-factory").json()
+    one = operator.send("GET", "device-1/?factory=lab-factory").json()
+
+    assert (1, [one]) == (listed["total"], listed["devices"])
+    assert ("device-1", device.public_key) == (one["uuid"], one["public-key"])
+    assert 404 == operator.send("GET", "?factory=other").status_code
+    assert 404 == operator.send("GET", "device-2/").status_code
+
+
+def test_a_change_reaches_the_device(lab: Lab, operator: Operator) -> None:
+    """The other spelling of the members here, and files not named stay."""
+    device = lab.device()
+    lab.factory.set_config("device-1", {"kept": b"k"}, plain=True)
+
+    assert 201 == operator.send("PATCH", "device-1/config/", json=CHANGE).status_code
+
+    shown = device.get("/config").json()
+    assert {"Value": "x", "Unencrypted": True, "OnChanged": ["/h"]} == shown["a"]
+    assert shown == operator.send("GET", "device-1/config/").json()
+    assert 200 == operator.send("DELETE", "device-1/config/kept/").status_code
+    assert 404 == operator.send("DELETE", "device-1/config/kept/").status_code
+    assert {"a"} == set(device.get("/config").json())
+
+
+def test_a_locked_device_refuses_changes_with_a_message(lab: Lab, operator: Operator) -> None:
+    """Fioctl shows the member "message"."""
+    device = lab.device()
+    device.announce(lab.credential().public_key)
+
+    for method, path in (("PATCH", "device-1/config/"), ("DELETE", "device-1/config/a/")):
+        answer = operator.send(method, path, json=CHANGE)
+        assert 409 == answer.status_code
+        assert "is locked" in answer.json()["message"]
+
+
+def test_a_body_it_cannot_read_is_refused(lab: Lab, operator: Operator) -> None:
+    lab.device()
+
+    assert 400 == operator.send("PATCH", "device-1/config/", data=b"{").status_code
+
+
+def test_updates_have_the_shape_that_fioctl_reads(lab: Lab, operator: Operator) -> None:
+    device = lab.device()
+    device.send("POST", "/events", json=[event(1), event(2, "certs-2")])
+
+    listed = operator.send("GET", "device-1/updates/").json()
+    one = operator.send("GET", "device-1/updates/certs-1/").json()
+
+    assert ["certs-2", "certs-1"] == [update["correlation-id"] for update in listed["updates"]]
+    assert {"correlation-id", "target", "version", "time"} == set(listed["updates"][0])
+    assert [event(1)] == one

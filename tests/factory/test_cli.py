@@ -1,0 +1,441 @@
+"""The command line: what it prints, what it leaves on the disk, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fioagent.factory import Factory
+from fioagent.factory.cli import main
+from fioagent.factory.ecies import decrypt
+from fioagent.factory.knobs import KNOBS
+from tests.factory.conftest import Lab
+from tests.factory.test_events import event
+
+SOTA_TOML = """\
+[tls]
+server = "{gateway}"
+ca_source = "file"
+pkey_source = "file"
+cert_source = "file"
+
+[provision]
+server = "{gateway}"
+primary_ecu_hardware_id = "raspberrypi4-64"
+
+[uptane]
+repo_server = "{gateway}/repo"
+key_source = "file"
+
+[pacman]
+type = "ostree+compose_apps"
+ostree_server = "{gateway}/treehub"
+compose_apps_root = "{sota}/compose-apps"
+
+[storage]
+type = "sqlite"
+path = "{sota}/"
+
+[import]
+tls_cacert_path = "{sota}/root.crt"
+tls_pkey_path = "{sota}/pkey.pem"
+tls_clientcert_path = "{sota}/client.pem"
+"""
+
+
+@pytest.fixture
+def directory(lab: Lab) -> str:
+    return str(lab.factory.paths.directory)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What is said on stderr; nothing on stdout, and the exit code is 1."""
+    capsys.readouterr()
+
+    assert 1 == main(arguments)
+
+    said = capsys.readouterr()
+    assert "" == said.out
+    assert said.err.startswith("cannot ")
+    return said.err
+
+
+def served(directory: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fioagent.factory", "serve", str(directory), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def until_ready(process: subprocess.Popen[str]) -> list[str]:
+    lines: list[str] = []
+    for line in process.stdout or ():
+        lines.append(line)
+        if line == "ready\n":
+            return lines
+    raise AssertionError(f"the factory did not start: {lines}")
+
+
+@pytest.fixture
+def process(unserved: Factory) -> Iterator[subprocess.Popen[str]]:
+    with served(unserved.paths.directory) as process:
+        yield process
+        process.kill()
+
+
+# --- init and serve ---
+
+
+def test_init_makes_a_factory_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = tmp_path / "new" / "lab"
+
+    assert 0 == main(["init", str(directory), "--name", "acme"])
+
+    assert f"created the factory acme in {directory}\n" == capsys.readouterr().out
+    assert "acme" == Factory.open(directory).name
+    assert "is not empty" in refused(capsys, "init", str(directory))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_says_ready_and_ends_with_a_signal(
+    unserved: Factory, process: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    """The notice first, then the addresses, then ready on a line of its own; exit 0."""
+    lines = until_ready(process)
+    state = json.loads(unserved.paths.state.read_text())
+
+    assert "not for production" in lines[0]
+    assert process.pid == state["pid"]
+    assert state["est"].endswith("/.well-known/est")
+    assert {"gateway", "est", "api", "pid"} == set(state)
+
+    process.send_signal(number)
+    assert 0 == process.wait(5)
+
+
+def test_a_factory_comes_back_at_the_same_addresses(unserved: Factory) -> None:
+    """Devices have them in their sota.toml."""
+    with unserved.serving() as first:
+        pass
+    with unserved.serving() as second:
+        assert first == second
+
+
+def test_a_port_that_is_taken_meanwhile_is_replaced(unserved: Factory) -> None:
+    with unserved.serving() as first:
+        pass
+    port = int(first.gateway.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)), unserved.serving() as second:
+        assert first.gateway != second.gateway
+        assert first.est == second.est
+
+
+def test_a_port_that_was_asked_for_must_be_free(
+    unserved: Factory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = refused(capsys, "serve", str(unserved.paths.directory), "--est", address)
+
+    assert "cannot serve the est at 127.0.0.1" in said
+
+
+def test_one_factory_is_served_once(
+    lab: Lab, directory: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = lab.factory.paths.state.read_text()
+
+    assert "it is being served already" in refused(capsys, "serve", directory)
+
+    assert before == lab.factory.paths.state.read_text()
+
+
+@pytest.mark.parametrize("text", ["", "localhost", "127.0.0.1", ":80", "::1:0", "x:70000", "x:-1"])
+def test_an_address_is_a_host_and_a_port(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["serve", str(tmp_path), "--gateway", text])
+
+    assert 2 == stopped.value.code
+    assert "argument --gateway" in capsys.readouterr().err
+
+
+# --- devices ---
+
+
+def test_a_new_device_has_all_that_an_agent_needs(
+    lab: Lab, directory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files of the registration server, and an env file for a shell."""
+    path = tmp_path / "my device"
+
+    command = ["device", "add", directory, str(path), "--uuid", "device-9"]
+    assert 0 == main([*command, "--hardware-id", "raspberrypi4-64"])
+
+    sota = path / "var" / "sota"
+    files = {"sota.toml", "root.crt", "client.pem", "pkey.pem", "current-target"}
+    assert files == {file.name for file in sota.iterdir()}
+    assert SOTA_TOML.format(gateway=lab.urls.gateway, sota=sota) == (sota / "sota.toml").read_text()
+    assert lab.factory.paths.root.read_bytes() == (sota / "root.crt").read_bytes()
+    target = 'TARGET_NAME="intel-corei7-64-lmp-42"\nCUSTOM_VERSION="42"\n'
+    assert target == (sota / "current-target").read_text()
+    modes = [p.stat().st_mode & 0o777 for p in (sota, sota / "pkey.pem", path / "run" / "secrets")]
+    assert [0o700, 0o600, 0o750] == modes
+    settings = (path / "etc" / "fioagent" / "fioagent.toml").read_text()
+    assert f'server = "{lab.urls.est}"' in settings
+    assert 'manager = "none"' in settings
+    assert "device-9" in [device.uuid for device in lab.factory.all_devices()]
+
+    script = '. "$1" && printf "%s|" "$SOTA_DIR" "$SECRETS_DIR" "$FIOAGENT_CONFIG"'
+    shell = ["sh", "-ec", script, "sh", str(path / "env")]
+    shown = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
+    expected = [sota / "sota.toml", path / "run" / "secrets", path / "etc/fioagent/fioagent.toml"]
+    assert [str(p) for p in expected] == shown.split("|")[:3]
+
+
+@pytest.mark.parametrize("ca", ["local-ca", "online-ca"])
+def test_a_new_device_is_served(lab: Lab, tmp_path: Path, ca: str) -> None:
+    device = lab.factory.add_device(tmp_path / "device", "device-1", ca=ca)
+    client = lab.client()
+    client.session.cert = (str(device.sota / "client.pem"), str(device.sota / "pkey.pem"))
+
+    assert device.public_key == client.get("/device").json()["pubkey"]
+
+
+def test_a_device_that_cannot_be_added_changes_nothing(
+    lab: Lab, directory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Directory in use, name taken, name unfit, and a path that sota.toml cannot hold."""
+    full, free = tmp_path / "full", tmp_path / "free"
+    full.mkdir()
+    (full / "file").touch()
+    lab.device("device-1")
+    add = ("device", "add", directory)
+
+    assert "it is not empty" in refused(capsys, *add, str(full))
+    assert "has it already" in refused(capsys, *add, str(free), "--uuid", "device-1")
+    assert "letters, digits" in refused(capsys, *add, str(free), "--uuid", "a b")
+    assert "sota.toml cannot name" in refused(capsys, *add, str(tmp_path / 'a"b'))
+    assert "Not a directory" in refused(capsys, *add, str(full / "file" / "below"))
+
+    assert not free.exists()
+    assert ["device-1"] == [device.uuid for device in lab.factory.all_devices()]
+
+
+def test_a_factory_must_have_been_served_before_devices_are_added(
+    unserved: Factory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only then there are addresses to tell them."""
+    directory = str(unserved.paths.directory)
+
+    said = refused(capsys, "device", "add", directory, str(tmp_path / "device"))
+
+    assert f"hint: fioagent-factory serve {directory}" in said
+
+
+def test_devices_are_listed(lab: Lab, directory: str, capsys: pytest.CaptureFixture[str]) -> None:
+    device = lab.device()
+    device.announce(lab.credential().public_key)
+
+    main(["device", "list", directory])
+    line = capsys.readouterr().out
+    main(["device", "list", directory, "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+
+    assert line.startswith(f"device-1 key={row['key'][:12]} locked last-seen=20")
+    assert ("device-1", True, 0) == (row["uuid"], row["locked"], row["denied-keys"])
+    assert int(lab.clock.now) == row["last-seen"]
+
+
+# --- configuration and updates ---
+
+
+def test_config_is_set_from_files(lab: Lab, directory: str, tmp_path: Path) -> None:
+    """Under the file's own name or another; encrypted unless plain; for one device or all."""
+    device = lab.device()
+    assert device.credential is not None
+    secret, text = tmp_path / "secret", tmp_path / "text"
+    secret.write_bytes(b"\x00")
+    text.write_text("hi")
+    set_ = ["config", "set", directory]
+
+    assert 0 == main([*set_, "device-1", str(secret), f"certs/x={secret}"])
+    assert 0 == main(
+        [*set_, "device-1", str(text), "--plain", "--on-changed", "/h", "--reason", "r"]
+    )
+    assert 0 == main([*set_, "-", f"all={text}", "--plain", "--factory-wide"])
+
+    shown = device.get("/config").json()
+    for name in ("secret", "certs/x"):
+        assert b"\x00" == decrypt(shown[name]["Value"], device.credential.key)
+    assert {"Value": "hi", "Unencrypted": True, "OnChanged": ["/h"]} == shown["text"]
+    assert {"Value": "hi", "Unencrypted": True} == shown["all"]
+
+
+def test_config_that_cannot_be_set(
+    lab: Lab, directory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = lab.device()
+    file = tmp_path / "file"
+    file.write_text("x")
+    set_ = ("config", "set", directory)
+
+    assert "hint: fioagent-factory device list" in refused(capsys, *set_, "nobody", str(file))
+    assert "No such file" in refused(capsys, *set_, "device-1", str(tmp_path / "nothing"))
+    assert "hint: add --plain" in refused(capsys, *set_, "-", str(file), "--factory-wide")
+    device.announce(lab.credential().public_key)
+    assert "hint: wait for the rotation" in refused(capsys, *set_, "device-1", str(file))
+    assert {} == lab.factory.device("device-1").config
+
+
+def test_rotate_certs_prints_the_id(
+    lab: Lab, directory: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The factory's own EST server and the present second, if nothing else is asked for."""
+    lab.device()
+
+    assert 0 == main(["rotate-certs", directory, "device-1", "--hsm-pkey-ids", "02,08"])
+
+    rotation_id = capsys.readouterr().out.strip()
+    assert rotation_id.startswith("certs-")
+    value = lab.factory.device("device-1").config["fio-rotate-certs"]["Value"]
+    assert f"ESTSERVER={lab.urls.est}\nPKEYIDS=02,08\nCERTIDS=03,09\n" in value
+    assert f"ROTATIONID={rotation_id}\n" in value
+
+
+def test_updates_are_shown(lab: Lab, directory: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.device().send("POST", "/events", json=[event(1), event(2, success=False, details="x")])
+
+    assert 0 == main(["updates", directory, "device-1"])
+    assert capsys.readouterr().out.splitlines()[2].startswith("certs-1  2026-11-21T00:01:03Z")
+    assert 0 == main(["updates", directory, "device-1", "certs-1"])
+    assert "CertRotationStarted(lmp-42) -> Failed!\n Details:\n | x\n" in capsys.readouterr().out
+    assert 0 == main(["updates", directory, "device-1", "certs-1", "--json"])
+    assert 2 == len(json.loads(capsys.readouterr().out))
+    assert "no such event" in refused(capsys, "updates", directory, "device-1", "certs-2")
+    assert "does not know it" in refused(capsys, "updates", directory, "nobody")
+
+
+# --- knobs ---
+
+
+def test_knobs_are_shown_and_set(
+    lab: Lab, directory: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of them with a meaning, one with its value alone."""
+    assert 0 == main(["knob", directory])
+    listed = capsys.readouterr().out
+    assert set(KNOBS) <= {line.split(" ")[0] for line in listed.splitlines()}
+
+    assert 0 == main(["knob", directory, "old_key", "drop"])
+    assert 0 == main(["knob", directory, "old_key"])
+    assert "drop\n" == capsys.readouterr().out
+    assert "drop" == lab.factory.knob("old_key")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("old_key", "404"), "it takes 403, 401, 502, drop"),
+        (("old_kay", "403"), "there is no such knob"),
+        (("old_kay",), "there is no such knob"),
+        (("lock_lifetime_s", "-1"), "it takes a whole number"),
+        (("lock_lifetime_s", "\u0663"), "it takes a whole number"),
+    ],
+)
+def test_a_knob_that_cannot_be_set(
+    lab: Lab,
+    directory: str,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    before = lab.factory.knobs()
+
+    assert said in refused(capsys, "knob", directory, *arguments)
+
+    assert before == lab.factory.knobs()
+
+
+def test_every_knob_is_documented() -> None:
+    """Each has a row with all its values."""
+    text = (Path(__file__).parents[2] / "docs" / "factory.md").read_text(encoding="utf-8")
+
+    for name, knob in KNOBS.items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+        assert all(f"`{value}`" in row for value in knob.values or (knob.default,))
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serve", "{}"),
+        ("device", "list", "{}"),
+        ("device", "add", "{}", "x"),
+        ("rotate-certs", "{}", "device-1"),
+        ("updates", "{}", "device-1"),
+        ("knob", "{}"),
+    ],
+)
+def test_a_directory_without_a_factory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    """It is not made one by looking at it."""
+    said = refused(capsys, *(argument.format(tmp_path) for argument in arguments))
+
+    assert f"hint: fioagent-factory init {tmp_path}" in said
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_broken_database_is_no_traceback(
+    unserved: Factory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unserved.paths.database.write_bytes(b"not a database, but long enough to be one" * 100)
+    for extra in ("-wal", "-shm"):
+        Path(f"{unserved.paths.database}{extra}").unlink(missing_ok=True)
+
+    said = refused(capsys, "knob", str(unserved.paths.directory))
+
+    assert "file is not a database" in said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [(), ("init",), ("serve",), ("device", "add"), ("device", "list"), ("config", "set"),
+     ("rotate-certs",), ("updates",), ("knob",), ("demo",)],
+)  # fmt: skip
+def test_every_help_has_an_example(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+
+    assert 0 == stopped.value.code
+    assert f"example: fioagent-factory {' '.join(command)}" in capsys.readouterr().out
+
+
+def test_no_secret_is_printed_or_logged(
+    lab: Lab, directory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the token nor a value, wherever people look."""
+    device = lab.device()
+    file = tmp_path / "file"
+    file.write_text("top-s3cret")
+    main(["config", "set", directory, "device-1", str(file), "--plain"])
+    assert "top-s3cret" in device.get("/config").text
+
+    logs = "".join(log.read_text() for log in lab.factory.paths.log.iterdir())
+    said = logs + "".join(capsys.readouterr())
+    assert "top-s3cret" not in said
+    assert lab.factory.paths.api_token.read_text().strip() not in said
+    assert os.stat(lab.factory.paths.directory).st_mode & 0o777 == 0o700
