@@ -57,7 +57,7 @@ def _rotate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             fields = {"elapsed_s": round(elapsed, 3), "facts": words.shown(done.facts)}
             _emit({"event": "phase", "phase": done.phase.value, **fields})
         else:
-            print(words.progress(done, elapsed), flush=True)
+            print(*words.progress(done, elapsed), sep="\n", flush=True)
 
     try:
         with agent.opened(arguments.config, environ) as opened:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
@@ -18,6 +19,7 @@ EXIT: Final = {
     Result.NEEDS_PERSON: Exit.CONFIG,
     Result.FAILED: Exit.FAILED,
 }
+WIDTH: Final = 79  # columns of a serial console
 # Not for eyes: the request is long, the seed means nothing to anybody.
 _HIDDEN: Final = frozenset(("csr", "event_seed"))
 
@@ -26,9 +28,12 @@ def shown(facts: Facts) -> dict[str, str | int | bool]:
     return {name: value for name, value in facts.items() if name not in _HIDDEN}
 
 
-def progress(done: Progress, elapsed_s: float) -> str:
-    """One line: seconds since the start, phase, what is true now."""
-    return f"{elapsed_s:7.2f} s  {done.phase.value:<21}  {_meaning(done.phase, done.facts)}"
+def progress(done: Progress, elapsed_s: float) -> list[str]:
+    """Seconds since the start, phase, what is true now; folded for a console of 80 columns."""
+    line = f"{elapsed_s:7.2f} s  {done.phase.value:<21}  {_meaning(done.phase, done.facts)}"
+    return textwrap.wrap(
+        line, WIDTH, subsequent_indent=" " * 34, drop_whitespace=True, break_on_hyphens=False
+    )
 
 
 def _meaning(phase: Phase, facts: Facts) -> str:
@@ -64,7 +69,8 @@ def outcome(result: Outcome) -> Iterator[str]:
         yield result.message
         return
     old, new = rotation.fact(Phase.BEGUN, "old_serial"), rotation.fact(Phase.CERT_ISSUED, "serial")
-    yield f"gateway accepts serial {new}; old serial {old} is removed"
+    yield f"gateway accepts serial {new}"
+    yield f"removed old serial     {old}"
 
 
 def status(now: Status) -> Iterator[str]:

@@ -80,7 +80,7 @@ TRANSITIONS: Final[Mapping[Phase, tuple[Phase, ...]]] = MappingProxyType(
     }
 )
 
-_BEFORE_PIVOT: Final = frozenset((Phase.BEGUN, Phase.KEY_GENERATED, Phase.CERT_ISSUED))
+BEFORE_PIVOT: Final = frozenset((Phase.BEGUN, Phase.KEY_GENERATED, Phase.CERT_ISSUED))
 # Durable before the request goes out, because its answer may be lost.
 ATTEMPTS: Final = frozenset((Phase.LOCKED, Phase.CONFIRMED))
 ENDS: Final = frozenset(phase for phase, following in TRANSITIONS.items() if not following)
@@ -164,7 +164,7 @@ class Rotation:
     @property
     def before_pivot(self) -> bool:
         """Backing out is free: the gateway cannot have heard of the new key."""
-        return self.phase in _BEFORE_PIVOT and not self.announced
+        return self.phase in BEFORE_PIVOT and not self.announced
 
     def has_attempted(self, phase: Phase) -> bool:
         return self.seen if phase is Phase.CONFIRMED else self.announced

@@ -166,18 +166,13 @@ def _put_config_in_place(rotation: Rotation, device: Device) -> None:
     if current is None:
         return
     facts = rotation.facts[Phase.CONFIG_STAGED]
-    digest = sha256_hex(current)
-    if digest == facts.get("staged_sha256"):
-        return
-    staged = device.disk.read_if_there(device.site.staged_config)
-    if (
-        staged is None
-        or digest != facts.get("source_sha256")
-        or sha256_hex(staged) != facts.get("staged_sha256")
-    ):
+    staged = device.disk.read_if_there(device.site.staged_config) or b""
+    found = (sha256_hex(current), sha256_hex(staged))
+    if found != (facts.get("source_sha256"), facts.get("staged_sha256")):
         staged = _resealed(current, rotation.new, rotation, device)
-    # fioconfig keeps the config's Last-Modified in the file's time.
-    device.disk.replace(device.site.config, staged, keep_time=True)
+    if staged != current:
+        # fioconfig keeps the config's Last-Modified in the file's time.
+        device.disk.replace(device.site.config, staged, keep_time=True)
 
 
 def _resealed(config: bytes, to: CredentialRef, rotation: Rotation, device: Device) -> bytes:

@@ -1,0 +1,208 @@
+"""Sets up what this repository needs on a bare machine, then runs what was asked for.
+
+    python3 -m tests demo           the demo: a factory, a device, a rotation, the proof
+    python3 -m tests                every check that has to pass before a change lands
+    python3 -m tests pytest ARG...  pytest alone, for work on the code
+
+Standard library only, Python 3.10 or later: it runs before anything is
+installed. Everything goes into ``.venv``; Debian packages are installed where
+they are missing and the user is root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+VENV = TOP / ".venv"
+VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+# What Yocto scarthgap ships: the oldest that the agent promises to work with.
+OLDEST = ("cryptography==42.0.5", "requests==2.32.4", "urllib3==2.2.2", "idna==3.7")
+# Programs that the tests run, and the Debian package that has each.
+PROGRAMS = {
+    "curl": "curl",
+    "flock": "util-linux",
+    "mount": "mount",
+    "openssl": "openssl",
+    "setpriv": "util-linux",
+    "systemctl": "systemd",
+    "systemd-nspawn": "systemd-container",
+}
+
+
+class CheckFailedError(Exception):
+    """A check did not pass; its own output has told why."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    os.chdir(TOP)
+    try:
+        match list(arguments):
+            case ["demo", *rest]:
+                python = prepared(VENV, sys.executable, "factory")
+                return subprocess.call([python, "-m", "fioagent.factory", "demo", *rest])
+            case ["pytest", *rest]:
+                python = prepared(VENV, sys.executable, "factory,dev")
+                return subprocess.call([python, "-m", "pytest", *rest])
+            case []:
+                return check_everything()
+            case _:
+                print(__doc__)
+                return 2
+    except CheckFailedError as error:
+        print(f"\nFAILED: {error}")
+        return 1
+
+
+def check_everything() -> int:
+    started = time.monotonic()
+    need_programs()
+    python = prepared(VENV, sys.executable, "factory,dev")
+    run("format", [python, "-m", "ruff", "format", "--check", "."])
+    run("lint", [python, "-m", "ruff", "check", "."])
+    run("types", [python, "-m", "mypy"])
+    tests_with_coverage(python)
+    with tempfile.TemporaryDirectory(prefix="fioagent-check-") as scratch:
+        wheel = built(python, Path(scratch))
+        installed_wheel_runs_the_demo(wheel, Path(scratch))
+        for name, interpreter, pins in legs():
+            leg(name, interpreter, pins, wheel, Path(scratch))
+    print(f"\nall checks passed in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+def need_programs() -> None:
+    missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
+    if missing:
+        install_packages(missing)
+
+
+def install_packages(packages: Iterable[str]) -> None:
+    wanted = sorted(set(packages))
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise CheckFailedError(f"install {' '.join(wanted)} first, or run this as root on Debian")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (
+        ["apt-get", "-q", "update"],
+        ["apt-get", "-q", "install", "-y", "--no-install-recommends", *wanted],
+    ):
+        run(" ".join(command[:3]), command, environment)
+
+
+def prepared(place: Path, interpreter: str, extras: str, pins: Sequence[str] = ()) -> str:
+    """A virtual environment with this package and ``extras`` in it; its interpreter."""
+    python = str(place / "bin" / "python")
+    wanted = [(TOP / "pyproject.toml").read_text(), interpreter, extras, *pins]
+    fingerprint = hashlib.sha256("\n".join(wanted).encode()).hexdigest()
+    stamp = place / "fioagent-setup"
+    if stamp.is_file() and stamp.read_text().split() == [fingerprint]:
+        return python
+    create_environment(place, interpreter)
+    pip(python, "-e", f".[{extras}]", *pins)
+    stamp.write_text(fingerprint)
+    return python
+
+
+def create_environment(place: Path, interpreter: str) -> None:
+    if (place / "bin" / "python").exists():
+        return
+    if interpreter == sys.executable and importlib.util.find_spec("ensurepip") is None:
+        install_packages(["python3-venv"])
+    run(f"virtual environment {place.name}", [interpreter, "-m", "venv", str(place)])
+
+
+def pip(python: str, *wanted: str) -> None:
+    quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run(f"install {' '.join(wanted)}", [python, *quiet, *wanted])
+
+
+def tests_with_coverage(python: str) -> None:
+    coverage = [python, "-m", "coverage"]
+    run("tests", [*coverage, "run", "-m", "pytest"])
+    run("coverage", [*coverage, "combine", "--quiet"])
+    run("coverage", [*coverage, "report"])
+
+
+def built(python: str, scratch: Path) -> Path:
+    """The wheel; the sdist is built beside it."""
+    target = scratch / "dist"
+    run("wheel and sdist", [python, "-m", "build", "--outdir", str(target), "."])
+    wheels, sdists = list(target.glob("*.whl")), list(target.glob("*.tar.gz"))
+    if len(wheels) != 1 or len(sdists) != 1:
+        raise CheckFailedError(f"the build left {wheels} and {sdists}")
+    return wheels[0]
+
+
+def installed_wheel_runs_the_demo(wheel: Path, scratch: Path) -> None:
+    place = scratch / "venv-wheel"
+    create_environment(place, sys.executable)
+    pip(str(place / "bin" / "python"), f"{wheel}[factory]")
+    # From another directory, so that nothing of the checkout is imported.
+    run("demo of the wheel", [str(place / "bin" / "fioagent-factory"), "demo"], cwd=scratch)
+
+
+def legs() -> list[tuple[str, str, Sequence[str]]]:
+    """Another Python where one is at hand, and the oldest dependencies."""
+    others = other_interpreters()
+    found: list[tuple[str, str, Sequence[str]]] = []
+    if others:
+        newest = max(others, key=VERSIONS.index)
+        found.append((f"Python {newest}", others[newest], ()))
+    else:
+        print("no other Python at hand: the suite has run on this one alone")
+    oldest = min(others, key=VERSIONS.index) if others else None
+    interpreter = others[oldest] if oldest else sys.executable
+    name = f"oldest dependencies on Python {oldest or '.'.join(map(str, sys.version_info[:2]))}"
+    found.append((name, interpreter, OLDEST))
+    return found
+
+
+def other_interpreters() -> dict[str, str]:
+    own = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    found = {}
+    for version in VERSIONS:
+        if version == own:
+            continue
+        kept = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
+        candidates = [shutil.which(f"python{version}"), *map(str, kept)]
+        usable = next((each for each in candidates if each and is_usable(each)), None)
+        if usable:
+            found[version] = usable
+    return found
+
+
+def is_usable(interpreter: str) -> bool:
+    probe = [interpreter, "-c", "import ensurepip, ssl, sqlite3, venv"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def leg(name: str, interpreter: str, pins: Sequence[str], wheel: Path, scratch: Path) -> None:
+    place = scratch / f"venv-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    create_environment(place, interpreter)
+    python = str(place / "bin" / "python")
+    pip(python, f"{wheel}[factory]", "pytest", "hypothesis", *pins)
+    run(f"tests, {name}", [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"])
+
+
+def run(
+    name: str,
+    command: Sequence[str],
+    environment: dict[str, str] | None = None,
+    cwd: Path = TOP,
+) -> None:
+    print(f"== {name}", flush=True)
+    if subprocess.run(command, env=environment, cwd=cwd, check=False).returncode != 0:
+        raise CheckFailedError(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

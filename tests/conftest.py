@@ -1,0 +1,44 @@
+"""A factory for the whole run, a new device for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fioagent.factory import Factory, Urls
+from tests.world import World
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Factory, Urls]]:
+    factory = Factory.create(tmp_path_factory.mktemp("factory") / "lab")
+    with factory.serving() as urls:
+        yield factory, urls
+
+
+@pytest.fixture
+def new_world(served: tuple[Factory, Urls], tmp_path: Path) -> Iterator[Callable[[], World]]:
+    """Makes devices; the factory's knobs are back at their defaults afterwards."""
+    factory, urls = served
+    defaults = dict(factory.knobs())
+    made = 0
+
+    def make() -> World:
+        nonlocal made
+        made += 1
+        return World(factory, urls, tmp_path / f"device-{made}")
+
+    factory.clear_requests()
+    yield make
+    for name, value in defaults.items():
+        factory.set_knob(name, value)
+
+
+@pytest.fixture
+def world(new_world: Callable[[], World]) -> World:
+    """A registered device with an encrypted configuration."""
+    made = new_world()
+    made.give_config()
+    return made

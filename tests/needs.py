@@ -1,0 +1,21 @@
+"""What a test needs of the machine, and a loud word where it is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def root_and(*programs: str) -> None:
+    """Skips with the reason; in CI, where all of it has to be there, it fails."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if os.geteuid() != 0:
+        missing.insert(0, "root")
+    if not missing:
+        return
+    reason = f"cannot run without {', '.join(missing)}"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

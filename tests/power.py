@@ -1,0 +1,112 @@
+"""A power switch between the agent and the world: every effect can be cut before or after it.
+
+The ports behind it are the real ones. Once the power is out, nothing that the
+agent still tries has any effect, as on a device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+from fioagent import agent
+from fioagent.disk import LocalDisk
+from fioagent.model import CredentialRef
+from fioagent.ports import Disk, Est, Gateway, Services, Sessions
+from fioagent.rotation.rotator import Outcome
+from tests.world import World
+
+EFFECTS: Final = {
+    "make_directory": "disk",
+    "replace": "disk",
+    "append": "disk",
+    "link": "disk",
+    "rename": "disk",
+    "remove": "disk",
+    "check": "gateway",
+    "handshake": "peer",
+    "device_config": "gateway",
+    "patch_config": "gateway",
+    "set_next_key": "gateway",
+    "post_events": "gateway",
+    "reenroll": "est",
+    "restart": "services",
+}
+
+
+class PowerCutError(BaseException):
+    """Nothing of ours may catch it."""
+
+
+class Switch:
+    """Goes off at the ``cut``-th point; 0 never. Each effect has a point before and one after."""
+
+    def __init__(self, cut: int = 0) -> None:
+        self.cut = cut
+        self.passed: list[str] = []
+
+    def point(self, name: str) -> None:
+        if self.cut and len(self.passed) + 1 >= self.cut:
+            raise PowerCutError(name)
+        self.passed.append(name)
+
+
+class Wired:
+    """``target`` behind the switch."""
+
+    def __init__(self, target: object, switch: Switch) -> None:
+        self._target = target
+        self._switch = switch
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._target, name)
+        if name not in EFFECTS:
+            return member
+
+        def effect(*arguments: Any, **named: Any) -> Any:
+            self._switch.point(f"before {name}")
+            result = member(*arguments, **named)
+            self._switch.point(f"after {name}")
+            return result
+
+        return effect
+
+
+class WiredSessions:
+    """``ports.Sessions`` whose peers are behind the switch."""
+
+    def __init__(self, sessions: Sessions, switch: Switch) -> None:
+        self._sessions = sessions
+        self._switch = switch
+        self.trusted_roots = sessions.trusted_roots
+
+    def gateway(self, credential: CredentialRef) -> Gateway:
+        return cast("Gateway", Wired(self._sessions.gateway(credential), self._switch))
+
+    def est(self, url: str, credential: CredentialRef) -> Est:
+        return cast("Est", Wired(self._sessions.est(url, credential), self._switch))
+
+
+def rotate(
+    world: World,
+    switch: Switch,
+    identifier: str,
+    wrap: Callable[[Services], Services] = lambda services: services,
+) -> Outcome:
+    """``fioagent rotate --now --id``, with the switch in every line. Raises PowerCutError."""
+    disk = cast("Disk", Wired(LocalDisk(), switch))
+    with agent.opened([], world.device.env, disk=disk) as opened:
+        device = dataclasses.replace(
+            opened.device,
+            sessions=WiredSessions(opened.device.sessions, switch),
+            services=cast("Services", Wired(wrap(opened.device.services), switch)),
+        )
+        return agent.Agent(device, world.device.env["SECRETS_DIR"]).rotate(
+            now=True, est_url=None, rotation_id=identifier, watch=lambda _: None
+        )
+
+
+def points(passed: Sequence[str]) -> list[str]:
+    """Readable ids for the points of a clean run."""
+    return [f"{number:03d}-{name.replace(' ', '-')}" for number, name in enumerate(passed, 1)]

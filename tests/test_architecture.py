@@ -1,0 +1,161 @@
+"""Who may import whom, where effects may stand, and that ARCHITECTURE.md is true of it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.world import World
+
+TOP = Path(__file__).resolve().parent.parent
+PACKAGE = TOP / "fioagent"
+MAX_LINES = 350
+
+PURE = {
+    "certcheck",
+    "config.document",
+    "config.trigger",
+    "der",
+    "ecies",
+    "errors",
+    "esturl",
+    "model",
+    "pkcs7",
+    "ports",
+    "rotation.events",
+    "rotation.machine",
+    "rotation.policy",
+    "sota",
+    "x509",
+}
+ADAPTERS = {
+    "clock",
+    "disk",
+    "est",
+    "gateway",
+    "http",
+    "keystore.file",
+    "sessions",
+    "systemd",
+    "tls",
+}
+# What pure code has no business with; os.path computes, the rest of os acts.
+EFFECTFUL = {"fcntl", "random", "requests", "shutil", "socket", "subprocess", "tempfile", "time"}
+ROTATION = {"rotation.current_target", "rotation.journal", "rotation.preflight"} | {
+    "rotation.reporter",
+    "rotation.rotator",
+    "rotation.steps",
+}
+
+
+def modules(*, factory: bool) -> dict[str, Path]:
+    """Dotted names below ``fioagent``, without the empty package files."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if (parts[0] == "factory") == factory and path.name != "__init__.py":
+            found[".".join(parts)] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of what a module imports, wherever in it the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def ours(path: Path) -> set[str]:
+    known = set(modules(factory=False))
+    own = {name.removeprefix("fioagent.") for name in imports(path) if name.startswith("fioagent.")}
+    return own & known
+
+
+AGENT = modules(factory=False)
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_modules_know_only_pure_modules(name: str) -> None:
+    """Decisions can be read and tested without the world."""
+    assert ours(AGENT[name]) <= PURE
+    assert not {found.partition(".")[0] for found in imports(AGENT[name])} & EFFECTFUL
+
+
+@pytest.mark.parametrize("name", sorted(ROTATION))
+def test_the_rotation_reaches_the_world_through_ports_alone(name: str) -> None:
+    """That is what makes every effect countable and every power cut testable."""
+    assert not ours(AGENT[name]) & (ADAPTERS | {"agent", "cli", "words"})
+
+
+@pytest.mark.parametrize("name", sorted(set(AGENT) - ADAPTERS - {"agent"}))
+def test_only_the_composition_root_builds_adapters(name: str) -> None:
+    """Adapters know each other; nobody else knows them."""
+    assert not ours(AGENT[name]) & ADAPTERS
+
+
+@pytest.mark.parametrize("name", sorted(AGENT))
+def test_the_agent_does_not_know_the_factory(name: str) -> None:
+    """A device carries none of the lab, and a mistake cannot pass on both sides."""
+    assert not any(found.startswith("fioagent.factory") for found in imports(AGENT[name]))
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "factory").glob("*.py")), ids=lambda p: p.stem)
+def test_the_factory_does_not_know_the_agent(path: Path) -> None:
+    """No codec, no rule and no constant in common; the version number is the exception."""
+    own = {name for name in imports(path) if name.startswith("fioagent.")}
+    assert all(
+        name.startswith("fioagent.factory") or name == "fioagent.__version__" for name in own
+    )
+
+
+@pytest.mark.parametrize("name", sorted(AGENT))
+def test_only_the_command_line_prints(name: str) -> None:
+    """And only disk.py changes files."""
+    calls = {
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(AGENT[name].read_text()))
+        if isinstance(node, ast.Call)
+    }
+    assert name == "cli" or "print" not in calls
+    changing = {"os.replace", "os.rename", "os.unlink", "os.mkdir", "os.symlink", "os.open"}
+    assert name == "disk" or not calls & changing
+
+
+@pytest.mark.parametrize(
+    "path", [*AGENT.values(), *modules(factory=True).values()], ids=lambda p: p.stem
+)
+def test_a_module_is_one_room(path: Path) -> None:
+    """What needs more lines is two things."""
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+def test_the_map_shows_every_room() -> None:
+    """ARCHITECTURE.md names each module of the agent, and no other."""
+    text = (TOP / "ARCHITECTURE.md").read_text()
+    for name in [*AGENT, *modules(factory=True)]:
+        assert f"{name.rpartition('.')[2]}.py" in text, name
+
+
+def test_status_loads_neither_http_nor_the_factory(world: World) -> None:
+    """It starts on every login of a technician; TLS and HTTP cost half of the start."""
+    program = (
+        "import sys; from fioagent.cli import main; code = main(['status']); "
+        "print(code, sorted({'requests', 'urllib3', 'flask', 'fioagent.http'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**world.device.env, "PYTHONPATH": str(TOP)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "0 []"

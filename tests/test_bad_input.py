@@ -1,0 +1,659 @@
+"""Whatever is wrong, on a server or on the device: one clear line, and the device goes on.
+
+Each case runs the command line against the real servers, then shows by a real
+request that the old pair still works, and looks at what is left on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from fioagent import agent
+from fioagent.errors import TemporaryError
+from fioagent.ports import Moment
+from tests import needs
+from tests.world import Ran, World
+
+# Root without its power over modes and mounts, as the service runs in its sandbox.
+WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+
+
+def told(ran: Ran, code: int, line: str) -> None:
+    """One line that says so, at most a hint below it, and the documented exit code."""
+    assert code == ran.code, (ran.out, ran.err)
+    first, *hints = ran.err.splitlines()
+    assert first.startswith("fioagent: ")
+    assert line in first
+    assert len(hints) <= 1
+    assert all(hint.startswith("  ") for hint in hints)
+    assert "Traceback" not in ran.err
+
+
+def left(world: World) -> set[str]:
+    """Names in storage.path beside those of registration, config and lock."""
+    usual = {"sota.toml", "root.crt", "current-target", "client.pem", "pkey.pem"}
+    return set(world.files()) - usual - {"config.encrypted", "fioagent/lock"}
+
+
+def check_never_begun(world: World, before: dict[str, bytes]) -> None:
+    after = world.files()
+    after.pop("fioagent/lock", None)
+    assert before == after
+    assert world.event_names() == []
+    world.check_old_pair_is_live()
+
+
+def check_over(world: World) -> None:
+    """The attempt is over: its journal is archived, everything else is as it was."""
+    assert {f"fioagent/{name}" for name in world.journal_names()} == left(world)
+    assert len(world.journal_names()) == 1
+    names = world.event_names()
+    assert names[0] == ("CertRotationStarted", True)
+    assert names[-1] == ("CertRotationCompleted", False)
+    assert world.factory.device(world.uuid).next_public_key_pem is None
+    world.check_old_pair_is_live()
+    assert world.fioagent("status", "--json").lines[0]["rotation"] is None
+
+
+def check_open(world: World, phase: str, identifier: str) -> None:
+    """To be tried again: what is on the disk is what the journal names."""
+    assert {"fioagent/rotation.journal", f"pkey.{identifier}.pem"} == left(world)
+    status = world.fioagent("status", "--json").lines[0]
+    assert (identifier, phase) == (status["rotation"]["id"], status["rotation"]["phase"])
+    world.check_old_pair_is_live()
+
+
+# --- the EST server ---
+
+
+def test_est_server_down(world: World) -> None:
+    """Temporary: the key waits for the server, and the next run goes on with it."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    dead = f"https://localhost:{port}/.well-known/est"
+
+    ran = world.rotate("--id", "certs-1", "--est-server", dead)
+
+    told(ran, 75, f"cannot reach localhost:{port}: connection refused")
+    check_open(world, "key-generated", "certs-1")
+    key = (world.storage / "pkey.certs-1.pem").read_bytes()
+    assert world.rotate("--est-server", world.urls.est).code == 0
+    assert key == world.live_pair()[1].read_bytes()
+    assert world.event_names()[1] == ("Generate new certificate", False)
+    assert world.event_names()[-1] == ("CertRotationCompleted", True)
+
+
+@pytest.mark.parametrize(
+    ("knob", "line"),
+    [
+        ("foreign-ca", "cannot trust localhost:"),
+        ("wrong-host", "certificate is not valid for 'localhost'"),
+    ],
+)
+def test_est_server_that_is_not_ours(world: World, knob: str, line: str) -> None:
+    """Temporary: a portal or proxy in between looks the same. No request byte is sent to it."""
+    world.factory.set_knob("est_tls", knob)
+    world.factory.clear_requests()
+
+    ran = world.rotate("--id", "certs-1")
+
+    told(ran, 75, line)
+    assert world.factory.requests("est") == []
+    check_open(world, "key-generated", "certs-1")
+    world.factory.set_knob("est_tls", "normal")
+    assert world.rotate().code == 0
+
+
+def test_est_server_refuses(world: World) -> None:
+    """A definite no ends the attempt, quotes the server, and leaves nothing behind."""
+    world.factory.set_knob("est_answer", "403")
+
+    ran = world.rotate()
+
+    told(ran, 1, "cannot enrol: localhost:")
+    assert "answered 403" in ran.err
+    check_over(world)
+
+
+def test_est_server_in_trouble(world: World) -> None:
+    """Temporary, and a retry without --now waits as long as the server asked."""
+    world.factory.set_knob("est_answer", "503")
+    world.factory.set_knob("est_retry_after_s", "3600")
+
+    ran = world.rotate("--id", "certs-1")
+
+    told(ran, 75, "answered 503")
+    check_open(world, "key-generated", "certs-1")
+    world.factory.set_knob("est_answer", "normal")
+    told(world.fioagent("rotate"), 75, "next try at")
+    assert world.rotate().code == 0
+
+
+def test_pending_enrolment_sends_the_same_request_again(world: World) -> None:
+    """202: servers find a pending request by its bytes."""
+    world.factory.set_knob("est_answer", "202")
+    world.factory.clear_requests()
+
+    told(world.rotate(), 75, "wants us to wait")
+    told(world.rotate(), 75, "wants us to wait")
+    world.factory.set_knob("est_answer", "normal")
+    assert world.rotate().code == 0
+
+    assert len({request.body for request in world.factory.requests("est")}) == 1
+    assert len(world.factory.requests("est")) == 3
+    assert world.event_names().count(("Generate new certificate", False)) == 1
+
+
+@pytest.mark.parametrize(
+    ("issue", "line"),
+    [
+        ("other-key", "it is for another key than the one we asked for"),
+        ("no-client-auth", "it is not for client authentication"),
+        ("expired", "it expired on"),
+        ("not-yet-valid", "it is not valid before"),
+        ("same-cert", "it is for another key than the one we asked for"),
+        ("other-subject", "its subject is"),
+        ("empty", "the answer holds none"),
+    ],
+)
+def test_certificate_that_will_not_do(world: World, issue: str, line: str) -> None:
+    """Refused before the gateway hears of it."""
+    world.factory.set_knob("est_issue", issue)
+
+    ran = world.rotate()
+
+    told(ran, 1, line)
+    check_over(world)
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"), [("garbage", "is damaged: not"), ("html", "with text/html")]
+)
+def test_answer_that_is_no_certificate(world: World, answer: str, line: str) -> None:
+    """200 is not success."""
+    world.factory.set_knob("est_answer", answer)
+
+    told(world.rotate(), 1, line)
+
+    check_over(world)
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("http://localhost:1/.well-known/est", "only https is safe"),
+        ("https://localhost:1/.well-known/est/simplereenroll", "leave the operation"),
+        ("https://user@localhost/.well-known/est", "no user, query or fragment"),
+        ("https://localhost/a/../b", "'..' segment"),
+        ("localhost", "only https is safe"),
+    ],
+)
+def test_address_that_is_no_est_server(world: World, url: str, line: str) -> None:
+    """Found before anything is written or sent."""
+    before = world.files()
+
+    ran = world.rotate("--est-server", url)
+
+    told(ran, 78, line)
+    check_never_begun(world, before)
+
+
+# --- the gateway ---
+
+
+@pytest.mark.parametrize("knob", ["patch_device", "config_device"])
+def test_gateway_that_cannot_rotate(world: World, knob: str) -> None:
+    """The public gateways lack both routes: stop, say so, and change nothing on the device."""
+    world.factory.set_knob(knob, {"patch_device": "405", "config_device": "404"}[knob])
+
+    ran = world.rotate()
+
+    told(ran, 1, "this gateway does not support rotation")
+    assert "nothing was changed; the device goes on with its certificate" in ran.err
+    if knob == "patch_device":
+        check_over(world)
+    else:
+        assert left(world) == set()
+        world.check_old_pair_is_live()
+
+
+def test_gateway_that_does_not_trust_the_new_ca(world: World) -> None:
+    """Found by a handshake without a request, before the lock."""
+    world.factory.set_knob("est_ca", "foreign-ca")
+
+    ran = world.rotate()
+
+    told(ran, 1, "refuses the device's certificate: unknown ca")
+    check_over(world)
+
+
+def test_gateway_down(world: World) -> None:
+    """Nothing is begun without it."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    before = world.files()
+    world.sota_toml.write_text(
+        world.sota_toml.read_text().replace(world.urls.gateway, f"https://localhost:{port}")
+    )
+
+    told(world.rotate(), 75, "cannot reach localhost")
+
+    world.sota_toml.write_bytes(before["sota.toml"])
+    check_never_begun(world, before)
+
+
+@pytest.mark.parametrize("answer", ["500", "503"])
+def test_gateway_in_trouble(world: World, answer: str) -> None:
+    """Temporary; preflight meets it first."""
+    world.factory.set_knob("gateway_answer", answer)
+    before = world.files()
+
+    told(world.rotate(), 75, f"answered {answer}")
+
+    world.factory.set_knob("gateway_answer", "normal")
+    check_never_begun(world, before)
+
+
+def test_gateway_that_loses_the_answer_to_the_lock(world: World) -> None:
+    """The lock is in place; the next run announces the same key again and goes on."""
+    world.factory.set_knob("patch_device_lose_answer", "on")
+
+    ran = world.rotate()
+
+    told(ran, 75, "cannot reach localhost")
+    world.check_old_pair_is_live()
+    world.factory.set_knob("patch_device_lose_answer", "off")
+    assert world.rotate().code == 0
+    world.check_nothing_left_behind()
+
+
+def test_lock_that_is_refused_after_its_answer_was_lost(world: World) -> None:
+    """The gateway may hold our key: throwing it away would lock the device's config for ever."""
+    world.factory.set_knob("patch_device_lose_answer", "on")
+    told(world.rotate("--id", "certs-1"), 75, "cannot reach localhost")
+    world.factory.set_knob("patch_device", "405")
+
+    told(world.rotate(), 75, "this gateway does not support rotation")
+
+    assert (world.storage / "pkey.certs-1.pem").exists()
+    world.check_old_pair_is_live()
+    world.factory.set_knob("patch_device", "on")
+    world.factory.set_knob("patch_device_lose_answer", "off")
+    assert world.rotate().code == 0
+
+
+def test_gateway_that_loses_the_answer_to_the_configuration(world: World) -> None:
+    """The gateway holds it under the new key already; the next run sees that."""
+    world.factory.set_knob("gateway_patch_config", "drop-after")
+
+    told(world.rotate(), 75, "cannot reach localhost")
+    world.check_reachable()
+    world.factory.set_knob("gateway_patch_config", "on")
+
+    ran = world.rotate()
+
+    assert "configuration on the gateway: readable already" in ran.unfolded
+    assert ran.code == 0
+
+
+def test_gateway_that_switches_over_and_loses_the_answer(world: World) -> None:
+    """The old pair is denied from then on; the journal knew that before the request went out."""
+    world.factory.set_knob("switch_lose_answer", "on")
+
+    told(world.rotate(), 75, "cannot reach localhost")
+
+    world.check_reachable()
+    # Told with the new pair: the old one is denied by now.
+    assert world.event_names()[-1] == ("Finalize aktualizr configuration", False)
+    assert world.rotate().code == 0
+    assert world.event_names()[-1] == ("CertRotationCompleted", True)
+
+
+def test_gateway_that_refuses_the_new_pair_gets_the_old_one_back(world: World) -> None:
+    """After the commit there is one way back: a definite refusal, with the old pair still taken."""
+    world.factory.set_knob("gateway_patch_config", "500")
+    told(world.rotate("--id", "certs-1"), 75, "answered 500")
+    world.factory.set_knob("gateway_patch_config", "on")
+    world.factory.set_knob("foreign_public_key", "accept")
+    world.factory.set_knob("second_lock", "replace")
+    other = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    body = json.dumps({"next_pubkey": pem})
+    lock = ["curl", "-sS", "--cacert", str(world.storage / "root.crt"), "-X", "PATCH"]
+    pair = ["--cert", str(world.live_pair()[0]), "--key", str(world.live_pair()[1])]
+    url = f"{world.urls.gateway}/device"
+    subprocess.run([*lock, *pair, "-d", body, url], check=True, capture_output=True)
+
+    ran = world.rotate()
+
+    told(ran, 1, "Key rotation is not supported")
+    assert "reverting" in ran.unfolded
+    world.check_old_pair_is_live()
+    assert left(world) == {f"fioagent/{name}" for name in world.journal_names()}
+    assert world.opened_config() == world.opened_device_config()
+    assert world.event_names()[-1] == ("CertRotationCompleted", False)
+
+
+# --- the device ---
+
+
+def test_sota_toml_unreadable(world: World) -> None:
+    """Says which file; asks for nothing else."""
+    needs.root_and("setpriv")
+    before = world.files()
+    world.sota_toml.chmod(0)
+
+    ran = world.process("rotate", "--now", before=WITHOUT_CAPABILITIES)
+
+    told(ran, 78, f"cannot read {world.sota_toml}: permission denied")
+    check_never_begun(world, before)
+
+
+def test_directory_of_sota_toml_not_writable(world: World) -> None:
+    """Found in preflight, not at the commit."""
+    needs.root_and("setpriv")
+    apart = world.device.directory / "apart"
+    apart.mkdir()
+    shutil.move(world.sota_toml, apart / "sota.toml")
+    apart.chmod(0o555)
+
+    ran = world.process(
+        "rotate", "--now", "-c", str(apart / "sota.toml"), before=WITHOUT_CAPABILITIES
+    )
+
+    told(ran, 78, f"{apart}/sota.toml cannot be replaced")
+    shutil.move(apart / "sota.toml", world.sota_toml)
+    assert left(world) == set()
+    world.check_old_pair_is_live()
+
+
+def test_storage_not_writable(world: World) -> None:
+    """A read-only /var is a word, not a trace."""
+    needs.root_and("setpriv")
+    before = world.files()
+    world.storage.chmod(0o555)
+
+    ran = world.process("rotate", "--now", before=WITHOUT_CAPABILITIES)
+
+    told(ran, 78, "permission denied")
+    world.storage.chmod(0o700)
+    check_never_begun(world, before)
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (("[tls]", "[tls"), "not valid TOML"),
+        (("tls_pkey_path", "# tls_pkey_path"), "import.tls_pkey_path is not set in"),
+        (('\npath = "', '\n# path = "'), "storage.path is not set in"),
+        (("tls_cacert_path", "# tls_cacert_path"), "import.tls_cacert_path is not set in"),
+        (("[tls]\nserver =", "[tls]\n# server ="), "tls.server is not set in"),
+        (('ca_source = "file"', 'ca_source = "pkcs11"'), "cannot use tls.ca_source"),
+        (('pkey_source = "file"', 'pkey_source = "magic"'), 'tls.pkey_source = "magic"'),
+        (('pkey_source = "file"', "pkey_source = 7"), "it is not a string"),
+        (('"https://', '"http://'), "only https is safe"),
+    ],
+)
+def test_sota_toml_that_will_not_do(world: World, damage: tuple[str, str], line: str) -> None:
+    """Each missing or contradictory key is named with its file."""
+    good = world.sota_toml.read_text()
+    world.sota_toml.write_text(good.replace(*damage))
+    before = world.files()
+
+    ran = world.rotate()
+
+    told(ran, 78, line)
+    assert before == {n: c for n, c in world.files().items() if n != "fioagent/lock"}
+    world.sota_toml.write_text(good)
+    world.check_old_pair_is_live()
+
+
+def test_sota_toml_that_only_one_of_its_readers_understands(world: World) -> None:
+    """aktualizr-lite would take the comment for a part of the path."""
+    good = world.sota_toml.read_text()
+    world.sota_toml.write_text(good.replace('/pkey.pem"', '/pkey.pem"  # by hand'))
+
+    told(world.rotate(), 78, "aktualizr-lite reads import.tls_pkey_path differently")
+
+    world.check_old_pair_is_live()
+
+
+def test_credential_in_a_managed_file(world: World) -> None:
+    """z-50-fioctl.toml comes from the operator; an edit of ours would be undone."""
+    fragments = world.device.directory / "etc" / "sota" / "conf.d"
+    fragments.mkdir(parents=True)
+    managed = fragments / "z-50-fioctl.toml"
+    managed.write_text(
+        f'[import]\ntls_pkey_path = "{world.storage}/pkey.pem"\n'
+        f'tls_clientcert_path = "{world.storage}/client.pem"\n'
+    )
+    before = world.files()
+
+    ran = world.rotate("-c", str(world.sota_toml), "-c", str(fragments))
+
+    told(ran, 78, f"{managed} sets import.tls_pkey_path, and that file belongs to the operator")
+    check_never_begun(world, before)
+
+
+def test_key_that_does_not_belong_to_the_certificate(world: World) -> None:
+    """Found before the peer gives a riddle for an answer."""
+    key = world.storage / "pkey.pem"
+    subprocess.run(
+        ["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key)],
+        check=True,
+    )
+    before = world.files()
+
+    ran = world.rotate()
+
+    told(ran, 78, f"the key {key} does not belong to the certificate")
+    assert before == {n: c for n, c in world.files().items() if n != "fioagent/lock"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": {"Value": 1}}', b"\xff\xfe"])
+def test_config_encrypted_that_is_no_config(world: World, content: bytes) -> None:
+    """A rotation would lose what nobody can read."""
+    path = world.storage / "config.encrypted"
+    path.write_bytes(content)
+    before = world.files()
+
+    ran = world.rotate()
+
+    told(ran, 78, f"cannot read {path}: ")
+    check_never_begun(world, before)
+
+
+def test_config_encrypted_with_a_value_for_another_key(world: World) -> None:
+    """Named, so that the operator can set it again."""
+    path = world.storage / "config.encrypted"
+    entries = json.loads(path.read_bytes())
+    entries["app-secret"]["Value"] = "AAAA" + entries["app-secret"]["Value"][4:]
+    path.write_text(json.dumps(entries))
+    before = world.files()
+
+    ran = world.rotate()
+
+    told(ran, 78, f"cannot decrypt app-secret in {path} with the keys of this device")
+    check_never_begun(world, before)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"garbage\n", b'{"RotationId": "certs-1"}', b'2f7a3a57 {"fioagent-journal":1}\n'],
+)
+def test_corrupt_journal(world: World, content: bytes) -> None:
+    """Not guessed around and not overwritten; the live pair is left alone."""
+    directory = world.storage / "fioagent"
+    directory.mkdir()
+    (directory / "rotation.journal").write_bytes(content)
+
+    for ran in (world.rotate(), world.fioagent("status")):
+        told(ran, 78, f"cannot read the journal {directory}/rotation.journal: it is damaged")
+
+    assert content == (directory / "rotation.journal").read_bytes()
+    assert left(world) == {"fioagent/rotation.journal"}
+    world.check_old_pair_is_live()
+
+
+def test_key_in_a_token_is_refused_plainly(world: World) -> None:
+    """This version knows keys in files."""
+    good = world.sota_toml.read_text()
+    world.sota_toml.write_text(good.replace('pkey_source = "file"', 'pkey_source = "pkcs11"'))
+
+    told(world.rotate(), 78, "this version knows files only")
+
+
+@pytest.mark.parametrize("identifier", ["", "a b", "../x", "x" * 64, "certs\n1"])
+def test_rotation_id_that_gateways_drop(world: World, identifier: str) -> None:
+    """Events of other ids vanish without a word."""
+    before = world.files()
+
+    told(world.rotate("--id", identifier), 78, "cannot use the rotation id")
+
+    check_never_begun(world, before)
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedClock:
+    """``ports.Clock`` at a moment of the test's choice."""
+
+    at: datetime
+
+    def now(self) -> datetime:
+        return self.at
+
+    def moment(self) -> Moment:
+        return Moment("", 0)
+
+
+def test_sota_toml_changed_by_somebody_else_meanwhile(world: World) -> None:
+    """A credential that the rotation does not know is not replaced."""
+    world.factory.set_knob("gateway_patch_config", "500")
+    told(world.rotate("--id", "certs-1"), 75, "answered 500")
+    world.factory.set_knob("gateway_patch_config", "on")
+    good = world.sota_toml.read_text()
+    shutil.copy(world.storage / "pkey.pem", world.storage / "other.pem")
+    world.sota_toml.write_text(good.replace("/pkey.pem", "/other.pem"))
+
+    told(world.rotate(), 78, f"sota.toml names {world.storage}/other.pem")
+
+    world.check_reachable()
+    world.sota_toml.write_text(good)
+    (world.storage / "other.pem").unlink()
+    assert world.rotate().code == 0
+
+
+def test_certificate_file_that_holds_its_issuer_too(world: World) -> None:
+    """The leaf alone is sent: estserver answers 401 to two certificates."""
+    issuer = (world.factory.paths.directory / "pki" / "local-ca.pem").read_bytes()
+    path = world.storage / "client.pem"
+    path.write_bytes(path.read_bytes() + issuer)
+
+    assert world.rotate().code == 0
+
+    assert world.live_pair()[0].read_bytes().count(b"BEGIN CERTIFICATE") == 1
+
+
+def test_trust_file_that_holds_the_issuer_of_the_certificate(world: World) -> None:
+    """OpenSSL would add it to what the device sends."""
+    issuer = (world.factory.paths.directory / "pki" / "local-ca.pem").read_bytes()
+    roots = world.storage / "root.crt"
+    roots.write_bytes(roots.read_bytes() + issuer)
+
+    assert world.rotate().code == 0
+
+
+@pytest.mark.parametrize("year", [1970, 2025])
+def test_clock_that_cannot_be_right(world: World, year: int) -> None:
+    """Never rotate because of it or with it: the device waits for the time."""
+    before = world.files()
+    clock = StoppedClock(datetime(year, 1, 2, tzinfo=timezone.utc))
+
+    with (
+        agent.opened([], world.device.env, clock=clock) as opened,
+        pytest.raises(TemporaryError, match=f"the clock says {year}-01-02 00:00 UTC"),
+    ):
+        opened.rotate(now=True, est_url=None, rotation_id=None, watch=lambda _: None)
+
+    check_never_begun(world, before)
+
+
+def test_second_process_says_who_holds_the_lock(world: World) -> None:
+    """One lock for all processes."""
+    directory = world.storage / "fioagent"
+    directory.mkdir()
+    lock = directory / "lock"
+    lock.write_text("fioagent rotate (process 4711)\n")
+    holder = subprocess.Popen(
+        ["flock", str(lock), "sh", "-c", "echo held; read line"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+
+    told(world.rotate(), 75, "cannot start: fioagent rotate (process 4711) is at work")
+
+    holder.communicate("\n", timeout=10)
+    assert world.rotate().code == 0
+
+
+# --- the disk ---
+
+
+@pytest.fixture
+def small_disk(world: World) -> Iterator[World]:
+    """The device's storage on a file system of its own, of 1 MiB and 64 files."""
+    needs.root_and("mount", "umount")
+    aside = world.storage.with_name("aside")
+    shutil.copytree(world.storage, aside, symlinks=True)
+    options = "size=1m,nr_inodes=64,mode=0700"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "lab", str(world.storage)], check=True)
+    try:
+        shutil.copytree(aside, world.storage, symlinks=True, dirs_exist_ok=True)
+        shutil.rmtree(aside)
+        yield world
+    finally:
+        subprocess.run(["umount", str(world.storage)], check=True)
+
+
+def test_full_disk_is_found_before_the_first_write(small_disk: World) -> None:
+    """By its free space; the message says how much is needed."""
+    before = small_disk.files()
+    filler = small_disk.storage / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk.storage).free))
+
+    ran = small_disk.rotate()
+
+    told(ran, 78, "0 KiB free, 256 are needed")
+    filler.unlink()
+    check_never_begun(small_disk, before)
+    assert small_disk.rotate().code == 0
+
+
+def test_disk_without_room_for_one_more_file(small_disk: World) -> None:
+    """The very first write fails: said plainly, nothing half-written."""
+    before = small_disk.files()
+    for number in range(os.statvfs(small_disk.storage).f_favail):
+        (small_disk.storage / f"filler-{number}").touch()
+
+    ran = small_disk.rotate()
+
+    told(ran, 78, "no space left on device")
+    assert "free some space" in ran.err
+    for filler in small_disk.storage.glob("filler-*"):
+        filler.unlink()
+    check_never_begun(small_disk, before)
+    assert small_disk.rotate().code == 0

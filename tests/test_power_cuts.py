@@ -1,0 +1,114 @@
+"""Power cuts: before and after every effect of a whole rotation, over real files and servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fioagent.ports import Moment, Services
+from fioagent.rotation.rotator import Result
+from tests.power import PowerCutError, Switch, rotate
+from tests.test_rotation import SUCCESS
+from tests.world import BUNDLE, PLAIN, SECRET, World
+
+# The shape of a clean run; test_the_points_are_all_of_them keeps it true.
+EFFECTS_IN_A_CLEAN_RUN = 36
+
+
+class CountedServices:
+    """``ports.Services`` that restarts by counting, whatever process counts."""
+
+    def __init__(self) -> None:
+        self.restarts: list[str] = []
+
+    def restart(self, unit: str, committed: Moment) -> str:
+        del committed
+        self.restarts.append(unit)
+        return "restarted"
+
+
+def check_as_after_boot(world: World) -> None:
+    """What has to be true at every instant, whatever was cut."""
+    certificate, key = world.certificate(), world.key()
+    assert certificate.public_key() == key.public_key()
+    view = world.factory.device(world.uuid)
+    assert live_key_pem(world) in (view.public_key_pem, view.next_public_key_pem)
+    world.check_no_secret_outside()
+
+
+def live_key_pem(world: World) -> str:
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415  # local to it
+        Encoding,
+        PublicFormat,
+    )
+
+    public = world.key().public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def check_finished(world: World) -> None:
+    world.check_reachable()
+    world.check_nothing_left_behind()
+    world.check_no_secret_outside()
+    assert world.ask("/config", world.old_pair()).status_code == 403
+    assert {"app-secret": SECRET, "certs/ca-bundle.pem": BUNDLE, **PLAIN} == world.opened_config()
+    assert world.opened_config() == world.opened_device_config()
+    assert SUCCESS == world.event_names()
+
+
+def test_the_points_are_all_of_them(world: World) -> None:
+    """A new effect in the rotation has to show up in the loop below."""
+    switch = Switch()
+
+    rotate(world, switch, "certs-1")
+
+    assert 2 * EFFECTS_IN_A_CLEAN_RUN == len(switch.passed), switch.passed
+
+
+@pytest.mark.parametrize("polled", [False, True], ids=["quiet", "polled"])
+@pytest.mark.parametrize("cut", range(1, 2 * EFFECTS_IN_A_CLEAN_RUN + 1))
+def test_power_cut_anywhere(world: World, cut: int, polled: bool) -> None:
+    """Wherever the power fails, the device boots able to reach its gateway, and finishes.
+
+    ``polled``: another program uses the live pair between boot and the next run,
+    as aktualizr-lite does; that may be the gateway's first sight of the new key.
+    """
+    with pytest.raises(PowerCutError):
+        rotate(world, Switch(cut), "certs-1")
+
+    check_as_after_boot(world)
+    if polled:
+        world.check_reachable()
+    outcome = rotate(world, Switch(), "certs-1")
+
+    assert outcome.result in (Result.COMPLETED, Result.NOTHING_TO_DO)
+    if outcome.result is Result.COMPLETED:
+        assert int(outcome.message.split()[-1], 16) == world.certificate().serial_number
+    check_finished(world)
+
+
+def test_power_cut_at_every_second_effect(world: World) -> None:
+    """A device that loses its power again and again still gets there, one effect at a time."""
+    runs = 0
+    for runs in range(1, 200):  # noqa: B007  # used after the loop
+        try:
+            rotate(world, Switch(cut=12), "certs-1")
+        except PowerCutError:
+            check_as_after_boot(world)
+        else:
+            break
+
+    assert 1 < runs < 199
+    check_finished(world)
+
+
+def test_services_restart_once_where_nothing_is_cut(world: World) -> None:
+    """At most one restart a rotation: the fourth start in 541 s reboots an LmP device."""
+    services = CountedServices()
+    wrap: Callable[[Services], Services] = lambda _: services  # noqa: E731  # typed by its name
+
+    rotate(world, Switch(), "certs-1", wrap)
+    rotate(world, Switch(), "certs-1", wrap)
+
+    assert services.restarts == ["aktualizr-lite.service"]

@@ -1,0 +1,93 @@
+"""Restarts by a real systemd: the right units, once, and within the start limit of LmP."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from tests import systemd_machine
+from tests.world import World
+
+# The limits of aktualizr-lite.service on LmP; only the reboot is left out.
+AKTUALIZR = """
+[Unit]
+StartLimitIntervalSec=541
+StartLimitBurst=3
+[Service]
+ExecStart=/bin/sleep infinity
+Restart=always
+RestartSec=180
+"""
+IDLE = "[Service]\nExecStart=/bin/sleep infinity\n"
+BROKEN = "[Service]\nExecStart=/bin/false\nRestart=no\n"
+UNITS = {"aktualizr-lite.service": AKTUALIZR, "idle.service": IDLE, "broken.service": BROKEN}
+PYTHON = shlex.quote(sys.executable)
+PID = "systemctl show -p MainPID --value aktualizr-lite.service"
+
+
+def adapter_says(unit: str, moment: str) -> str:
+    """A shell line that asks the adapter for a restart of ``unit``."""
+    program = (
+        "from fioagent.clock import SystemClock; from fioagent.systemd import SystemdServices; "
+        "from fioagent.ports import Moment; now = SystemClock().moment(); "
+        f"print(SystemdServices(SystemClock()).restart('{unit}', {moment}))"
+    )
+    return f"{PYTHON} -c {shlex.quote(program)}\n"
+
+
+def test_a_rotation_restarts_what_runs_and_survives_the_start_limit(
+    world: World, tmp_path: Path
+) -> None:
+    """Four rotations within the limit's interval; without reset-failed the third would kill it."""
+    settings = Path(world.device.env["FIOAGENT_CONFIG"])
+    settings.write_text(
+        settings.read_text().replace('manager = "none"', 'manager = "auto"')
+        + 'restart = ["aktualizr-lite.service", "idle.service", "absent.service"]\n'
+    )
+    exports = "".join(f"export {k}={shlex.quote(v)}\n" for k, v in world.device.env.items())
+    rotate = f"{PYTHON} -m fioagent rotate --now --id certs-%d || exit 1\n"
+    top = Path(__file__).resolve().parent.parent
+    script = f"cd {top}\nsystemctl start aktualizr-lite.service\n{exports}before=$({PID})\n"
+    for number in range(4):
+        script += rotate % number
+        script += f"sync_pid() {{ {PID}; }}\n"
+        script += 'until [ "$(sync_pid)" != "$before" ] && [ "$(sync_pid)" != 0 ]; do :; done\n'
+        script += 'before=$(sync_pid); echo "restarted as another process"\n'
+    script += "systemctl is-active aktualizr-lite.service idle.service absent.service\n"
+
+    output = systemd_machine.run(tmp_path, UNITS, script, writable=[world.device.directory])
+
+    output = output.replace("\n" + " " * 34, " ")
+    told = "aktualizr-lite.service: restarted; idle.service: not running, left alone; "
+    assert output.count(told + "absent.service: not running, left alone") == 4, output
+    assert output.count("restarted as another process") == 4
+    assert output.splitlines()[-3:] == ["active", "inactive", "inactive"]
+    world.check_nothing_left_behind()
+
+
+def test_a_unit_that_has_read_the_new_pair_is_left_alone(tmp_path: Path) -> None:
+    """Started after the commit, or in another boot: no second start out of the budget."""
+    top = Path(__file__).resolve().parent.parent
+    script = f"cd {top}\nsystemctl start aktualizr-lite.service\n{PID}\n"
+    script += adapter_says("aktualizr-lite.service", "Moment(now.boot_id, 1)")
+    script += adapter_says("aktualizr-lite.service", "Moment('another', now.monotonic_us)")
+    script += f"{PID}\n"
+
+    first, started, booted, second = systemd_machine.run(
+        tmp_path, UNITS, script, writable=[]
+    ).splitlines()
+
+    assert started == "not needed, started after the change"
+    assert booted == "not needed, started at boot after the change"
+    assert first == second
+
+
+def test_a_failed_unit_is_started_again(tmp_path: Path) -> None:
+    """It may have failed because of the credential: fioconfig's rule."""
+    top = Path(__file__).resolve().parent.parent
+    script = f"cd {top}\nsystemctl start broken.service\n"
+    script += "until systemctl is-failed --quiet broken.service; do :; done\n"
+    script += adapter_says("broken.service", "now")
+
+    assert "restarted\n" in systemd_machine.run(tmp_path, UNITS, script, writable=[])
