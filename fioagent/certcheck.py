@@ -119,7 +119,7 @@ def _parsed(encoded: bytes) -> Certificate | None:
 
 def _identity(new: Certificate, renewed: Certificate, policy: Policy) -> list[str]:
     warnings = []
-    same_issuer = new.parsed.issuer == renewed.parsed.issuer
+    same_issuer = new.issuer_der == renewed.issuer_der
     # The gateway denies the old certificate after the switch: a serial number
     # that is used again could lock the device out.
     if same_issuer and new.parsed.serial_number == renewed.parsed.serial_number:
@@ -137,8 +137,9 @@ def _identity(new: Certificate, renewed: Certificate, policy: Policy) -> list[st
     return warnings
 
 
-def _loose(name: x509.Name) -> list[tuple[str, str | bytes]]:
-    return [(attribute.oid.dotted_string, attribute.value) for attribute in name]
+def _loose(name: x509.Name) -> list[frozenset[tuple[str, str | bytes]]]:
+    """The name without its string types."""
+    return [frozenset((a.oid.dotted_string, a.value) for a in rdn) for rdn in name.rdns]
 
 
 def _names(certificate: x509.Certificate) -> frozenset[x509.GeneralName]:
@@ -207,7 +208,7 @@ def _issuer(new: Certificate, known: Sequence[Certificate], policy: Policy) -> l
 
     estserver sends roots without the CA that issued, so its absence is no error by default.
     """
-    named = [c for c in known if c.parsed.subject == new.parsed.issuer]
+    named = [candidate for candidate in known if candidate.subject_der == new.issuer_der]
     for candidate in named:
         try:
             new.parsed.verify_directly_issued_by(candidate.parsed)

@@ -29,13 +29,14 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
     try:
-        return command(arguments, os.environ if environ is None else environ)
+        code = command(arguments, os.environ if environ is None else environ)
     except AgentError as error:
         _complain(error)
-        return _exit_of(error)
+        code = _exit_of(error)
     except KeyboardInterrupt:
         print("interrupted; 'fioagent rotate --now' goes on from here", file=sys.stderr)
-        return Exit.TRY_AGAIN
+        code = Exit.TRY_AGAIN
+    return int(code)
 
 
 def _exit_of(error: AgentError) -> Exit:

@@ -1,8 +1,8 @@
 """Just enough of ASN.1 to keep the bytes of a certificate as they are.
 
 A device gateway and most EST servers compare names as DER, byte for byte, and
-``cryptography`` re-encodes or refuses some that are in the field (estserver,
-globalsign/est; T61String, unordered RDNs). So names travel as bytes, and the
+``cryptography`` re-encodes or refuses some that are in the field (T61String
+with 8-bit characters). So names travel as bytes, and the
 structures around them are read and written here. DER unless ``ber`` is asked
 for: Java EST servers send their PKCS#7 with indefinite lengths.
 

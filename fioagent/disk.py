@@ -114,6 +114,8 @@ class LocalDisk:
             os.replace(temporary, path)
             _sync_directory(os.path.dirname(path))
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
             raise _refused("link", path, error) from error
 
     def rename(self, path: str, new: str) -> None:

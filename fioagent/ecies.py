@@ -37,9 +37,9 @@ class _Suite:
 
 
 _SUITES = {
-    256: _Suite(hashes.SHA256(), "sha256", 16),
-    384: _Suite(hashes.SHA384(), "sha384", 24),
-    521: _Suite(hashes.SHA512(), "sha512", 32),
+    "secp256r1": _Suite(hashes.SHA256(), "sha256", 16),
+    "secp384r1": _Suite(hashes.SHA384(), "sha384", 24),
+    "secp521r1": _Suite(hashes.SHA512(), "sha512", 32),
 }
 
 
@@ -91,7 +91,7 @@ def decrypt(message: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _suite(key: ec.EllipticCurvePublicKey) -> _Suite:
-    suite = _SUITES.get(key.curve.key_size)
+    suite = _SUITES.get(key.curve.name)
     if suite is None:
         raise EciesError(f"no ECIES parameters for the curve {key.curve.name}")
     return suite

@@ -21,7 +21,7 @@ def base_url(value: str) -> str:
     """
     wrong = f"cannot use the EST server {value!r}"
     hint = "write it as https://HOST:PORT/.well-known/est"
-    if any(c.isspace() or not c.isprintable() for c in value):
+    if any(c.isspace() or not c.isprintable() or c == "\\" for c in value):
         raise ConfigError(f"{wrong}: it has white space or control characters in it", hint=hint)
     try:
         parts = urlsplit(value)
@@ -34,6 +34,8 @@ def base_url(value: str) -> str:
         raise ConfigError(f"{wrong}: it needs a host, and no user, query or fragment", hint=hint)
     path = parts.path.rstrip("/")
     segments = path.lower().replace("%2e", ".").split("/")[1:]
+    if "%2f" in path.lower() or "%5c" in path.lower():
+        raise ConfigError(f"{wrong}: it has an encoded slash in it", hint=hint)
     if ".." in segments or "." in segments or "" in segments:
         raise ConfigError(f"{wrong}: its path has an empty, '.' or '..' segment", hint=hint)
     if segments and segments[-1] in _OPERATIONS:

@@ -66,7 +66,9 @@ class HttpSessions:
             try:
                 context = tls.client_context(content)
             except ssl.SSLError as error:
-                raise ConfigError(f"cannot use the trust file {path}: no certificate") from error
+                raise ConfigError(
+                    f"cannot use the trust file {path}: no certificate in it"
+                ) from error
             self._keys.use_for_tls(credential, context)
             session = self._sessions[url, credential] = Session(url, context)
         return session

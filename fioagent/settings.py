@@ -123,7 +123,7 @@ def _checked(path: str, key: str, value: Any) -> Any:
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not wanted:
-        raise ConfigError(f"cannot use {key} in {path}: it is not a {_WORDS[wanted]}")
+        raise ConfigError(f"cannot use {key} in {path}: it is not {_WORDS[wanted]}")
     choices = _CHOICES.get(key)
     if choices and value not in choices:
         raise ConfigError(f"cannot use {key} in {path}: it is none of {', '.join(choices)}")
@@ -137,8 +137,8 @@ def _checked(path: str, key: str, value: Any) -> Any:
 
 
 _WORDS: dict[type, str] = {
-    str: "string",
+    str: "a string",
     bool: "true or false",
-    float: "number",
-    list: "list of strings",
+    float: "a number",
+    list: "a list of strings",
 }

@@ -31,7 +31,8 @@ SEARCH_LIST = ("/usr/lib/sota/conf.d", "/var/sota/sota.toml", "/etc/sota/conf.d/
 MANAGED_NAME = "z-50-fioctl.toml"
 
 _SECTION = re.compile(r"^\s*\[\s*([A-Za-z0-9_-]+)\s*\]\s*$")
-_SAFE_VALUE = re.compile(r"^[^\"'\\\x00-\x1f\x7f]+$")
+_HEADER = re.compile(r"^\[\s*(.*?)\s*\]")
+_SAFE_VALUE = re.compile(r"[^\"'\\\x00-\x1f\x7f]+")
 _TOP = "\x00top"  # configparser wants a section; boost does not
 
 
@@ -169,18 +170,18 @@ def edited(file: SotaFile, values: Mapping[str, str]) -> bytes:
     """
     text = file.text
     for key, value in values.items():
-        if not _SAFE_VALUE.match(value):
+        if not _SAFE_VALUE.fullmatch(value):
             raise ConfigError(f"cannot write {key}: {value!r} needs escaping")
         text = _with_key(file, text, key, value)
     _prove(file, text, values)
     return text.encode("utf-8")
 
 
-def require_clean(file: SotaFile) -> None:
-    """Raises ConfigError where TOML and INI readers would not see the same strings."""
+def require_clean(file: SotaFile, keys: Sequence[str]) -> None:
+    """Raises ConfigError where TOML and INI readers would not see the same at ``keys``."""
     ini = _ini(file.path, file.text)
-    for key, value in _strings(file.data).items():
-        if ini.get(key) != value:
+    for key in keys:
+        if ini.get(key, "") != (file.value(key) or ""):
             raise ConfigError(
                 f"cannot edit {file.path}: aktualizr-lite reads {key} differently",
                 hint='write it as one line: name = "value", without a comment behind it',
@@ -209,34 +210,27 @@ def _with_key(file: SotaFile, text: str, key: str, value: str) -> str:
         raise ConfigError(
             f'cannot edit {file.path}: {key} is not on a line of its own as {name} = "value"'
         )
+    end = "\r\n" if "\r\n" in text else "\n"
     if lines and not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
-    added = f'{name} = "{value}"\n'
+        lines[-1] += end
+    added = f'{name} = "{value}"{end}'
     if end_of_section is None:
-        separator = ["\n"] if lines else []
-        return "".join([*lines, *separator, f"[{section}]\n", added])
+        separator = [end] if lines else []
+        return "".join([*lines, *separator, f"[{section}]{end}", added])
     return "".join([*lines[:end_of_section], added, *lines[end_of_section:]])
 
 
 def _prove(file: SotaFile, text: str, values: Mapping[str, str]) -> None:
-    before, after = _strings(file.data), _strings(SotaFile.parse(file.path, text.encode()).data)
-    if after != {**before, **values}:
+    expected = dict(file.data)
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        table = expected.get(section, {})
+        expected[section] = {**table, name: value} if isinstance(table, dict) else table
+    if SotaFile.parse(file.path, text.encode()).data != expected:
         raise ConfigError(f"cannot edit {file.path}: the change would reach other keys")
     ini_before, ini_after = _ini(file.path, file.text), _ini(file.path, text)
     if ini_after != {**ini_before, **values}:
         raise ConfigError(f"cannot edit {file.path}: aktualizr-lite would read it differently")
-
-
-def _strings(data: Mapping[str, Any]) -> dict[str, str]:
-    """Every leaf as "section.name": strings as they are, others by their repr."""
-    flat: dict[str, str] = {}
-    for section, table in data.items():
-        if isinstance(table, dict):
-            for name, value in table.items():
-                flat[f"{section}.{name}"] = value if isinstance(value, str) else repr(value)
-        else:
-            flat[section] = table if isinstance(table, str) else repr(table)
-    return flat
 
 
 def _ini(path: str, text: str) -> dict[str, str]:
@@ -250,7 +244,7 @@ def _ini(path: str, text: str) -> dict[str, str]:
     )
     # The library lower-cases names and folds indented lines; boost does neither.
     parser.optionxform = str  # type: ignore[method-assign,assignment]  # its documented hook
-    stripped = "\n".join(line.strip() for line in text.splitlines())
+    stripped = "\n".join(_HEADER.sub(r"[\1]", line.strip()) for line in text.splitlines())
     try:
         parser.read_string(f"[{_TOP}]\n{stripped}\n", source=path)
     except configparser.Error as error:

@@ -53,7 +53,10 @@ def client_context(anchors_pem: bytes) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(cadata=anchors_pem.decode("ascii", "ignore"))
+    try:
+        context.load_verify_locations(cadata=anchors_pem.decode("ascii", "ignore"))
+    except ValueError as error:  # nothing at all in it
+        raise ssl.SSLError(str(error)) from error
     # Python 3.13 sets it in its default context; the PKI of Foundries' own
     # documents has a root whose basicConstraints are not critical.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT

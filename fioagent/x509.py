@@ -56,6 +56,7 @@ class Certificate:
     Attributes:
         der: the whole certificate.
         parsed: the same as ``cryptography`` sees it.
+        issuer_der: DER Name.
         subject_der: DER Name.
         spki_der: DER SubjectPublicKeyInfo, RFC 5280 section 4.1.2.7.
         san_der: DER Extension of SubjectAltName, criticality included; None where absent.
@@ -63,6 +64,7 @@ class Certificate:
 
     der: bytes
     parsed: x509.Certificate
+    issuer_der: bytes
     subject_der: bytes
     spki_der: bytes
     san_der: bytes | None
@@ -75,11 +77,12 @@ class Certificate:
             # Version, serial, algorithm, issuer, validity, subject, key: RFC 5280 section 4.1.
             fields = der.read_one(parsed.tbs_certificate_bytes).children()
             first = 1 if fields[0].tag == der.context(0) else 0
-            subject, spki = fields[first + 4], fields[first + 5]
+            issuer, subject = fields[first + 2], fields[first + 4]
+            spki = fields[first + 5]
             san = _extension(fields[first + 6 :], _SUBJECT_ALT_NAME)
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, x509.InvalidVersion) as error:
             raise CertificateError(f"not a certificate: {error}") from error
-        return cls(data, parsed, subject.encoded, spki.encoded, san)
+        return cls(data, parsed, issuer.encoded, subject.encoded, spki.encoded, san)
 
     @classmethod
     def from_pem(cls, data: bytes) -> Certificate:
@@ -100,8 +103,9 @@ class Certificate:
     @property
     def serial(self) -> str:
         """Serial number in upper-case hex, as ``openssl x509 -serial`` prints it."""
-        text = f"{self.parsed.serial_number:X}"
-        return text if len(text) % 2 == 0 else f"0{text}"
+        number = self.parsed.serial_number
+        text = f"{abs(number):X}"
+        return ("-" if number < 0 else "") + text.zfill(len(text) + len(text) % 2)
 
     @property
     def subject(self) -> str:
@@ -124,7 +128,7 @@ def pem_certificates(data: bytes) -> list[Certificate]:
     """Raises CertificateError."""
     try:
         blocks = [x509.load_pem_x509_certificate(pem) for pem in _PEM_CERTIFICATE.findall(data)]
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise CertificateError(f"not a certificate: {error}") from error
     return [Certificate.from_der(block.public_bytes(Encoding.DER)) for block in blocks]
 
@@ -133,7 +137,7 @@ def _name(certificate: x509.Certificate, which: str) -> str:
     try:
         name: x509.Name = getattr(certificate, which)
         return name.rfc4514_string()
-    except ValueError:  # legal in the field, not to the library: T61String, unordered RDNs
+    except ValueError:  # legal in the field, not to the library: T61String
         return f"({which} in an unusual encoding)"
 
 

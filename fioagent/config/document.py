@@ -9,7 +9,6 @@ Pure; a value that was opened lives no longer than it takes to seal it again.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -30,7 +29,7 @@ def parse(document: bytes, origin: str) -> dict[str, dict[str, Any]]:
         ConfigError: not the JSON we know; names ``origin``.
     """
     try:
-        entries = json.loads(document)
+        entries = json.loads(document, parse_constant=_not_json)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read {origin}: not valid JSON") from error
     if not isinstance(entries, dict):
@@ -38,7 +37,21 @@ def parse(document: bytes, origin: str) -> dict[str, dict[str, Any]]:
     for name, entry in entries.items():
         if not isinstance(entry, dict) or not isinstance(_member(entry, "Value"), str):
             raise ConfigError(f"cannot read {origin}: the entry {name!r} has no text value")
+        # A flag of another type could make a secret pass for plain text.
+        if type(_member(entry, "Unencrypted")) not in (bool, type(None)):
+            raise ConfigError(f"cannot read {origin}: Unencrypted of {name!r} is no true or false")
+        handlers = _member(entry, "OnChanged")
+        if handlers is not None and not _is_texts(handlers):
+            raise ConfigError(f"cannot read {origin}: OnChanged of {name!r} is no list of texts")
     return entries
+
+
+def _not_json(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def resealed(document: bytes, keys: Sequence[Key], recipient: Key, origin: str) -> bytes:
@@ -66,7 +79,10 @@ def resealed(document: bytes, keys: Sequence[Key], recipient: Key, origin: str) 
         sealed = base64.b64encode(ecies.encrypt(plaintext, recipient.public_key()))
         entry[_spelling(entry, "Value")] = sealed.decode("ascii")
     _require_none(lost, origin)
-    return json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        return json.dumps(entries, separators=(",", ":"), allow_nan=False).encode("ascii")
+    except ValueError as error:
+        raise ConfigError(f"cannot rewrite {origin}: a number in it is too large") from error
 
 
 def require_opens(document: bytes, keys: Sequence[Key], origin: str) -> None:
@@ -112,8 +128,10 @@ def _open(entry: dict[str, Any], key: Key) -> bytes | None:
     if value == "":
         return b""
     try:
-        return ecies.decrypt(base64.b64decode(value, validate=True), key)
-    except (binascii.Error, ecies.EciesError):
+        # Go's decoder steps over line ends in base64, so some tools write them.
+        compact = value.replace("\r", "").replace("\n", "")
+        return ecies.decrypt(base64.b64decode(compact, validate=True), key)
+    except ValueError:  # not base64, or not for this key
         return None
 
 

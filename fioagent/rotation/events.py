@@ -29,6 +29,7 @@ _STEPS: Final[Mapping[Phase, str]] = {
     Phase.COMMITTED: "Finalize aktualizr configuration",
     Phase.CONFIRMED: "Finalize aktualizr configuration",
     Phase.REVERTING: "Finalize aktualizr configuration",
+    Phase.ABANDONED: "Finalize aktualizr configuration",  # a pause on the way back
 }
 # Reached silently: the key is half of "Generate new certificate", and what
 # follows COMMITTED is told by the last event.

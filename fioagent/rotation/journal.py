@@ -37,7 +37,7 @@ class Journal:
         self._directory = directory
         self.path = os.path.join(directory, NAME)
         self.records: list[Record] = []
-        self._whole: bytes | None = None  # what to keep of a file with a torn last line
+        self._suspect = False  # the file may end in something else than the last record
 
     def load(self) -> Rotation | None:
         """The open rotation; None where there is none.
@@ -47,10 +47,9 @@ class Journal:
         """
         content = self._disk.read_if_there(self.path)
         if content is None:
-            self.records, self._whole = [], None
+            self.records, self._suspect = [], False
             return None
-        self.records, whole = _parse(self.path, content)
-        self._whole = whole if len(whole) < len(content) else None
+        self.records, self._suspect = _parse(self.path, content)
         return _fold(self.path, self.records)
 
     def add(self, record: Record) -> Rotation:
@@ -60,14 +59,20 @@ class Journal:
             raise AssertionError("a record folds to a rotation")
         if not self.records:
             # Whole or not at all: a journal without its beginning would be damage.
-            self._disk.replace(self.path, _line({"fioagent-journal": FORMAT}) + _encoded(record))
+            self._disk.replace(self.path, _whole([record]))
         else:
-            if self._whole is not None:
-                self._disk.replace(self.path, self._whole)
-                self._whole = None
+            self._mend()
+            self._suspect = True  # until the append has returned
             self._disk.append(self.path, _encoded(record))
+            self._suspect = False
         self.records.append(record)
         return rotation
+
+    def _mend(self) -> None:
+        """Write the known records anew: behind a torn line, the next would be lost with it."""
+        if self._suspect:
+            self._disk.replace(self.path, _whole(self.records))
+            self._suspect = False
 
     def archive(self, rotation: Rotation) -> None:
         """Out of the way, but still there."""
@@ -120,23 +125,35 @@ def _encoded(record: Record) -> bytes:
     return _line(value)
 
 
-def _parse(path: str, content: bytes) -> tuple[list[Record], bytes]:
-    """The records, and the part of ``content`` that holds them."""
+def _whole(records: list[Record]) -> bytes:
+    return b"".join([_line({"fioagent-journal": FORMAT}), *map(_encoded, records)])
+
+
+def _parse(path: str, content: bytes) -> tuple[list[Record], bool]:
+    """The records, and whether a torn line stands behind them."""
     lines = content.splitlines(keepends=True)
     if not lines:
         raise _damaged(path, "it is empty")
     version = _value(path, 1, lines[0]).get("fioagent-journal")
+    if version is None:
+        raise _damaged(path, "its first line does not name the format")
     if version != FORMAT:
         raise ConfigError(
             f"cannot read the journal {path}: it is of format {version}, not {FORMAT}",
             hint="install the fioagent that wrote it; nothing was changed, the live pair works",
         )
-    if len(lines) > 2 and not _is_whole(lines[-1]):
+    torn = len(lines) > 2 and _is_torn(lines[-1])
+    if torn:
         lines.pop()
     records = [_record(path, i, line) for i, line in enumerate(lines[1:], start=2)]
     if not records:
         raise _damaged(path, "it has no beginning")
-    return records, b"".join(lines)
+    return records, torn
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a power cut explains it: cut short, or with blocks that were never written."""
+    return not _is_whole(line) and (not line.endswith(b"\n") or b"\x00" in line)
 
 
 def _is_whole(line: bytes) -> bool:
@@ -165,7 +182,7 @@ def _record(path: str, number: int, line: bytes) -> Record:
             phase=Phase(value["phase"]) if "phase" in value else None,
             facts=value.get("facts", {}),
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"line {number}: {error}") from error
 
 

@@ -233,6 +233,8 @@ def _after(rotation: Rotation, record: Record) -> Rotation:
         return replace(rotation, paused=pause)
     if phase not in TRANSITIONS[rotation.phase]:
         raise HistoryError(f"{phase.value} follows {rotation.phase.value}")
+    if phase in ATTEMPTS and not rotation.has_attempted(phase):
+        raise HistoryError(f"{phase.value} without its attempt")
     return replace(rotation, phase=phase, facts={**rotation.facts, phase: facts}, paused=None)
 
 

@@ -67,7 +67,7 @@ def _require_editable_sota(device: Device, new: CredentialRef) -> None:
     keys = SOTA_KEYS[new.store]
     merged = device.sota()
     file = sota.file_to_edit(merged, keys, device.disk.can_replace)
-    sota.require_clean(file)
+    sota.require_clean(file, keys)
     after = merged.replaced(
         file.path, sota.edited(file, dict(zip(keys, (new.key, new.certificate), strict=True)))
     )

@@ -132,7 +132,7 @@ class Rotator:
             except AgentError as error:
                 rotation, outcome = self._failed(rotation, error)
         self._reporter.deliver()
-        return outcome or self._end(rotation)
+        return outcome or self._closed(rotation)
 
     def deliver_events(self) -> None:
         """What earlier rotations could not report."""
@@ -143,7 +143,7 @@ class Rotator:
         if phase is None:
             raise AssertionError(f"{rotation.phase.value} is an end")
         if phase is Phase.ABANDONED:
-            return self._give_up(rotation)
+            return self._reverted(rotation)
         if phase in machine.ATTEMPTS and not rotation.has_attempted(phase):
             rotation = self._add(Record(Kind.ATTEMPT, self._device.clock.now(), phase))
         rotation = self._enter(phase, steps.STEPS[phase](rotation, self._device))
@@ -159,7 +159,7 @@ class Rotator:
         """
         try:
             if rotation.before_pivot and isinstance(error, PeerError):
-                return self._abandon(rotation, error), None
+                return self._enter(Phase.ABANDONED, _reason(error)), None
             refused = isinstance(error, CredentialRefusedError)
             if refused and machine.next_phase(rotation) is Phase.CONFIRMED:
                 return self._refused(rotation, error), None
@@ -173,20 +173,11 @@ class Rotator:
                 f"the gateway refuses the old and the new credential ({error})",
                 hint="the operator has to look at this device's keys on the gateway",
             )
-        return self._enter(Phase.REVERTING, {"reason": str(error)})
+        return self._enter(Phase.REVERTING, _reason(error))
 
-    def _give_up(self, rotation: Rotation) -> Rotation:
-        """The end of REVERTING."""
+    def _reverted(self, rotation: Rotation) -> Rotation:
         steps.revert(rotation, self._device)
-        steps.discard_new(rotation, self._device)
-        return self._enter(Phase.ABANDONED, {"reason": rotation.fact(Phase.REVERTING, "reason")})
-
-    def _abandon(self, rotation: Rotation, error: AgentError) -> Rotation:
-        steps.discard_new(rotation, self._device)
-        facts = {"reason": str(error)}
-        if error.hint is not None:
-            facts["hint"] = error.hint
-        return self._enter(Phase.ABANDONED, facts)
+        return self._enter(Phase.ABANDONED, rotation.facts[Phase.REVERTING])
 
     def _pause(self, rotation: Rotation, error: AgentError) -> tuple[Rotation, Outcome]:
         phase = machine.next_phase(rotation)
@@ -200,8 +191,15 @@ class Rotator:
         result = Result.TRY_AGAIN if waiting else Result.NEEDS_PERSON
         return rotation, Outcome(result, str(error), error.hint, rotation)
 
-    def _end(self, rotation: Rotation) -> Outcome:
-        self._journal.archive(rotation)
+    def _closed(self, rotation: Rotation) -> Outcome:
+        """At an end. What is left to do is done again if the power fails before the archive."""
+        try:
+            if rotation.phase is Phase.ABANDONED:
+                # Recorded first: a rotation that goes on must find its key.
+                steps.discard_new(rotation, self._device)
+            self._journal.archive(rotation)
+        except ConfigError as error:
+            return Outcome(Result.NEEDS_PERSON, str(error), error.hint, rotation)
         self._reporter.prune()
         if rotation.phase is Phase.COMPLETED:
             serial = rotation.fact(Phase.CERT_ISSUED, "serial")
@@ -219,3 +217,7 @@ class Rotator:
 
     def _add(self, record: Record) -> Rotation:
         return self._journal.add(record)
+
+
+def _reason(error: AgentError) -> Facts:
+    return {"reason": str(error)} | ({} if error.hint is None else {"hint": error.hint})
