@@ -10,12 +10,15 @@ import pytest
 
 def root_and(*programs: str) -> None:
     """Skips with the reason; in CI, where all of it has to be there, it fails."""
-    missing = [program for program in programs if shutil.which(program) is None]
+    missing_here = [program for program in programs if shutil.which(program) is None]
     if os.geteuid() != 0:
-        missing.insert(0, "root")
-    if not missing:
-        return
-    reason = f"cannot run without {', '.join(missing)}"
+        missing_here.insert(0, "root")
+    if missing_here:
+        missing(f"cannot run without {', '.join(missing_here)}")
+
+
+def missing(reason: str) -> None:
+    """Skips, or fails in CI."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

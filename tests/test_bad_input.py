@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fioagent import agent
 from fioagent.errors import TemporaryError
@@ -58,6 +56,7 @@ def check_over(world: World) -> None:
     """The attempt is over: its journal is archived, everything else is as it was."""
     assert {f"fioagent/{name}" for name in world.journal_names()} == left(world)
     assert len(world.journal_names()) == 1
+    assert not (world.storage / "config.encrypted.staged").exists()
     names = world.event_names()
     assert names[0] == ("CertRotationStarted", True)
     assert names[-1] == ("CertRotationCompleted", False)
@@ -322,18 +321,8 @@ def test_gateway_that_switches_over_and_loses_the_answer(world: World) -> None:
 
 def test_gateway_that_refuses_the_new_pair_gets_the_old_one_back(world: World) -> None:
     """After the commit there is one way back: a definite refusal, with the old pair still taken."""
-    world.factory.set_knob("gateway_patch_config", "500")
-    told(world.rotate("--id", "certs-1"), 75, "answered 500")
-    world.factory.set_knob("gateway_patch_config", "on")
-    world.factory.set_knob("foreign_public_key", "accept")
-    world.factory.set_knob("second_lock", "replace")
-    other = ec.generate_private_key(ec.SECP256R1()).public_key()
-    pem = other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    body = json.dumps({"next_pubkey": pem})
-    lock = ["curl", "-sS", "--cacert", str(world.storage / "root.crt"), "-X", "PATCH"]
-    pair = ["--cert", str(world.live_pair()[0]), "--key", str(world.live_pair()[1])]
-    url = f"{world.urls.gateway}/device"
-    subprocess.run([*lock, *pair, "-d", body, url], check=True, capture_output=True)
+    world.pause_before_the_commit("certs-1")
+    world.make_the_gateway_forget_the_new_key()
 
     ran = world.rotate()
 
@@ -539,9 +528,7 @@ class StoppedClock:
 
 def test_sota_toml_changed_by_somebody_else_meanwhile(world: World) -> None:
     """A credential that the rotation does not know is not replaced."""
-    world.factory.set_knob("gateway_patch_config", "500")
-    told(world.rotate("--id", "certs-1"), 75, "answered 500")
-    world.factory.set_knob("gateway_patch_config", "on")
+    world.pause_before_the_commit("certs-1")
     good = world.sota_toml.read_text()
     shutil.copy(world.storage / "pkey.pem", world.storage / "other.pem")
     world.sota_toml.write_text(good.replace("/pkey.pem", "/other.pem"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fioagent.ports import Moment, Services
 from fioagent.rotation.rotator import Result
@@ -13,7 +14,10 @@ from tests.test_rotation import SUCCESS
 from tests.world import BUNDLE, PLAIN, SECRET, World
 
 # The shape of a clean run; test_the_points_are_all_of_them keeps it true.
-EFFECTS_IN_A_CLEAN_RUN = 36
+POINTS_IN_A_CLEAN_RUN = 72
+# An effect that fails has a point before it and none after.
+POINTS_IN_AN_ABANDONED_RUN = 29
+POINTS_IN_A_REVERTED_RUN = 47
 
 
 class CountedServices:
@@ -38,11 +42,6 @@ def check_as_after_boot(world: World) -> None:
 
 
 def live_key_pem(world: World) -> str:
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415  # local to it
-        Encoding,
-        PublicFormat,
-    )
-
     public = world.key().public_key()
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
@@ -63,11 +62,11 @@ def test_the_points_are_all_of_them(world: World) -> None:
 
     rotate(world, switch, "certs-1")
 
-    assert 2 * EFFECTS_IN_A_CLEAN_RUN == len(switch.passed), switch.passed
+    assert POINTS_IN_A_CLEAN_RUN == len(switch.passed), switch.passed
 
 
 @pytest.mark.parametrize("polled", [False, True], ids=["quiet", "polled"])
-@pytest.mark.parametrize("cut", range(1, 2 * EFFECTS_IN_A_CLEAN_RUN + 1))
+@pytest.mark.parametrize("cut", range(1, POINTS_IN_A_CLEAN_RUN + 1))
 def test_power_cut_anywhere(world: World, cut: int, polled: bool) -> None:
     """Wherever the power fails, the device boots able to reach its gateway, and finishes.
 
@@ -86,6 +85,53 @@ def test_power_cut_anywhere(world: World, cut: int, polled: bool) -> None:
     if outcome.result is Result.COMPLETED:
         assert int(outcome.message.split()[-1], 16) == world.certificate().serial_number
     check_finished(world)
+
+
+def check_backed_out(world: World) -> None:
+    """As before the attempt, but for its journal; the operator knows."""
+    world.check_old_pair_is_live()
+    world.check_nothing_left_behind()
+    world.check_no_secret_outside()
+    assert not list((world.storage / "fioagent").glob("rotation.journal"))
+    assert {"app-secret": SECRET, "certs/ca-bundle.pem": BUNDLE, **PLAIN} == world.opened_config()
+    assert world.event_names()[-1] == ("CertRotationCompleted", False)
+
+
+@pytest.mark.parametrize("cut", range(POINTS_IN_AN_ABANDONED_RUN + 1))
+def test_power_cut_anywhere_in_an_attempt_that_is_given_up(world: World, cut: int) -> None:
+    """A gateway that does not trust the new CA: nothing is left, wherever it was cut."""
+    world.factory.set_knob("est_ca", "foreign-ca")
+    switch = Switch(cut)
+    if cut == 0:
+        assert rotate(world, switch, "certs-1").result is Result.FAILED
+        assert POINTS_IN_AN_ABANDONED_RUN == len(switch.passed), switch.passed
+    else:
+        with pytest.raises(PowerCutError):
+            rotate(world, switch, "certs-1")
+        check_as_after_boot(world)
+        assert rotate(world, Switch(), "certs-1").result is Result.FAILED
+
+    check_backed_out(world)
+
+
+@pytest.mark.parametrize("cut", range(POINTS_IN_A_REVERTED_RUN + 1))
+def test_power_cut_anywhere_on_the_way_back(world: World, cut: int) -> None:
+    """The new pair is refused after the commit: the old one is back, wherever it was cut."""
+    world.pause_before_the_commit("certs-1")
+    world.make_the_gateway_forget_the_new_key()
+    switch = Switch(cut)
+    if cut == 0:
+        assert rotate(world, switch, "certs-1").result is Result.FAILED
+        assert POINTS_IN_A_REVERTED_RUN == len(switch.passed), switch.passed
+    else:
+        with pytest.raises(PowerCutError):
+            rotate(world, switch, "certs-1")
+        world.check_no_secret_outside()
+        if (world.storage / "fioagent" / "rotation.journal").exists():
+            assert rotate(world, Switch(), "certs-1").result is Result.FAILED
+
+    check_backed_out(world)
+    assert world.opened_config() == world.opened_device_config()
 
 
 def test_power_cut_at_every_second_effect(world: World) -> None:

@@ -21,7 +21,11 @@ from typing import Any
 import requests
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from fioagent import cli
 from fioagent.factory import Device, Factory, Urls, ecies
@@ -88,6 +92,31 @@ class World:
         path.write_bytes(answer.content)
         path.chmod(0o640)
         os.utime(path, (1_700_000_000, 1_700_000_000))
+
+    def pause_before_the_commit(self, identifier: str) -> None:
+        """Locked, with the device's configuration not yet on the gateway."""
+        self.factory.set_knob("gateway_patch_config", "500")
+        assert self.rotate("--id", identifier).code == 75
+        self.factory.set_knob("gateway_patch_config", "on")
+
+    def make_the_gateway_forget_the_new_key(self) -> None:
+        """Another key is announced in its place: the new one will be refused at its first use."""
+        self.factory.set_knob("foreign_public_key", "accept")
+        self.factory.set_knob("second_lock", "replace")
+        other = ec.generate_private_key(ec.SECP256R1()).public_key()
+        pem = other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        certificate, key = self.live_pair()
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.patch(
+                f"{self.urls.gateway}/device",
+                json={"next_pubkey": pem},
+                cert=(str(certificate), str(key)),
+                verify=str(self.storage / "root.crt"),
+                headers={"Connection": "close"},
+                timeout=10,
+            )
+        assert answer.status_code == 200
 
     def set_setting(self, text: str) -> None:
         """Appends to the device's fioagent.toml."""
