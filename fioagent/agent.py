@@ -195,9 +195,10 @@ def opened(
     disk, clock = disk or LocalDisk(), clock or SystemClock()
     paths = sota.search_list(config, environ)
     configured = settings.load(disk, environ)
-    place = site.site_of(site.read_sota(disk, paths), paths)
+    merged = site.read_sota(disk, paths)
+    place = site.site_of(merged, paths)
     if place.store is not Store.FILE:
-        raise ConfigError('cannot use tls.pkey_source = "pkcs11": this version knows files only')
+        raise merged.refuse("tls.pkey_source", "this version knows keys in files only")
     keys = FileKeyStore(disk, place.storage)
     sessions = HttpSessions(disk, keys, lambda: site.read_sota(disk, paths))
     services = _services(configured.services_manager, clock)

@@ -32,10 +32,7 @@ class HttpSessions:
     def gateway(self, credential: CredentialRef) -> HttpGateway:
         from fioagent.gateway import HttpGateway  # noqa: PLC0415  # see above
 
-        url = self._sota().require("tls.server")
-        if not url.startswith("https://"):
-            raise ConfigError(f"cannot use tls.server = {url!r}: only https is safe")
-        return HttpGateway(self._session(url, credential))
+        return HttpGateway(self._session(self._sota().require("tls.server"), credential))
 
     def est(self, url: str, credential: CredentialRef) -> HttpEst:
         from fioagent.est import HttpEst  # noqa: PLC0415  # see above

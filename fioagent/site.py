@@ -98,8 +98,13 @@ def read_sota(disk: Disk, paths: Sequence[str]) -> Sota:
 def site_of(merged: Sota, paths: tuple[str, ...]) -> Site:
     """Raises ConfigError for a missing or contradictory key."""
     if merged.require("tls.ca_source") != "file":
-        raise ConfigError('cannot use tls.ca_source: only "file" is known')
+        raise merged.refuse("tls.ca_source", 'only "file" is known')
     source = merged.require("tls.pkey_source")
     if source not in tuple(Store):
-        raise ConfigError(f'cannot use tls.pkey_source = "{source}": it is "file" or "pkcs11"')
+        raise merged.refuse("tls.pkey_source", 'it is "file" or "pkcs11"')
+    # aktualizr-lite reads both, fioconfig only the key's; registration writes them alike.
+    if merged.get("tls.cert_source") not in (None, source):
+        raise merged.refuse("tls.cert_source", f'tls.pkey_source is "{source}"')
+    if not merged.require("tls.server").startswith("https://"):
+        raise merged.refuse("tls.server", "only https is safe")
     return Site(os.path.abspath(merged.require("storage.path")), Store(source), paths)

@@ -89,11 +89,18 @@ class Sota:
     files: tuple[SotaFile, ...]
 
     def get(self, key: str) -> str | None:
-        for file in reversed(self.files):
-            found = file.value(key)
-            if found is not None:
-                return found
-        return None
+        origin = self.origin(key)
+        return None if origin is None else origin.value(key)
+
+    def origin(self, key: str) -> SotaFile | None:
+        """The file whose value counts; None where nothing sets ``key``."""
+        return next((file for file in reversed(self.files) if file.value(key)), None)
+
+    def refuse(self, key: str, why: str) -> ConfigError:
+        """An error that names the key, its value and the file that sets it."""
+        origin = self.origin(key)
+        place = origin.path if origin else "no file"
+        return ConfigError(f'cannot use {key} = "{self.get(key)}" in {place}: {why}')
 
     def require(self, key: str) -> str:
         found = self.get(key)

@@ -32,7 +32,7 @@ def progress(done: Progress, elapsed_s: float) -> list[str]:
     """Seconds since the start, phase, what is true now; folded for a console of 80 columns."""
     line = f"{elapsed_s:7.2f} s  {done.phase.value:<21}  {_meaning(done.phase, done.facts)}"
     return textwrap.wrap(
-        line, WIDTH, subsequent_indent=" " * 34, drop_whitespace=True, break_on_hyphens=False
+        line, WIDTH, subsequent_indent=" " * 34, break_long_words=False, break_on_hyphens=False
     )
 
 

@@ -388,9 +388,10 @@ def test_storage_not_writable(world: World) -> None:
         (('\npath = "', '\n# path = "'), "storage.path is not set in"),
         (("tls_cacert_path", "# tls_cacert_path"), "import.tls_cacert_path is not set in"),
         (("[tls]\nserver =", "[tls]\n# server ="), "tls.server is not set in"),
-        (('ca_source = "file"', 'ca_source = "pkcs11"'), "cannot use tls.ca_source"),
+        (('ca_source = "file"', 'ca_source = "pkcs11"'), 'cannot use tls.ca_source = "pkcs11" in'),
         (('pkey_source = "file"', 'pkey_source = "magic"'), 'tls.pkey_source = "magic"'),
         (('pkey_source = "file"', "pkey_source = 7"), "it is not a string"),
+        (('cert_source = "file"', 'cert_source = "pkcs11"'), 'tls.pkey_source is "file"'),
         (('"https://', '"http://'), "only https is safe"),
     ],
 )
@@ -498,9 +499,13 @@ def test_corrupt_journal(world: World, content: bytes) -> None:
 def test_key_in_a_token_is_refused_plainly(world: World) -> None:
     """This version knows keys in files."""
     good = world.sota_toml.read_text()
-    world.sota_toml.write_text(good.replace('pkey_source = "file"', 'pkey_source = "pkcs11"'))
+    world.sota_toml.write_text(
+        good.replace('key_source = "file"', 'key_source = "pkcs11"').replace(
+            'cert_source = "file"', 'cert_source = "pkcs11"'
+        )
+    )
 
-    told(world.rotate(), 78, "this version knows files only")
+    told(world.rotate(), 78, "this version knows keys in files only")
 
 
 @pytest.mark.parametrize("identifier", ["", "a b", "../x", "x" * 64, "certs\n1"])
