@@ -100,7 +100,7 @@ def check(
             *_form(new),
             *_issuer(new, [*others, *roots], policy),
         ]
-    except (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
+    except (ValueError, KeyError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
         raise _refused(f"it is malformed: {error}") from error
     return Issued(new, tuple(warnings))
 

@@ -137,7 +137,7 @@ def _name(certificate: x509.Certificate, which: str) -> str:
     try:
         name: x509.Name = getattr(certificate, which)
         return name.rfc4514_string()
-    except ValueError:  # legal in the field, not to the library: T61String
+    except (ValueError, KeyError):  # in the field, but not in the library's tables
         return f"({which} in an unusual encoding)"
 
 

@@ -63,6 +63,7 @@ def check_over(world: World) -> None:
     assert world.factory.device(world.uuid).next_public_key_pem is None
     world.check_old_pair_is_live()
     assert world.fioagent("status", "--json").lines[0]["rotation"] is None
+    assert "\n             because: " in world.fioagent("status").out
 
 
 def check_open(world: World, phase: str, identifier: str) -> None:
@@ -70,6 +71,7 @@ def check_open(world: World, phase: str, identifier: str) -> None:
     assert {"fioagent/rotation.journal", f"pkey.{identifier}.pem"} == left(world)
     status = world.fioagent("status", "--json").lines[0]
     assert (identifier, phase) == (status["rotation"]["id"], status["rotation"]["phase"])
+    assert "\n             waits: cannot " in world.fioagent("status").out
     world.check_old_pair_is_live()
 
 

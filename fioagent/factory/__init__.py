@@ -13,8 +13,9 @@ try:
     from fioagent.factory.serving import Urls
     from fioagent.factory.traffic import Request
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"{error}; the factory needs more than the agent does: pip install 'fioagent[factory]'"
-    ) from error
+    # The agent's package brings the command along, its extra what the command needs.
+    raise SystemExit(
+        f"cannot start: the factory needs {error.name}; install fioagent[factory]"
+    ) from None
 
 __all__ = ["Device", "DeviceView", "Factory", "FactoryError", "LockedError", "Request", "Urls"]

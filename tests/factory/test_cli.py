@@ -439,3 +439,14 @@ def test_no_secret_is_printed_or_logged(
     assert "top-s3cret" not in said
     assert lab.factory.paths.api_token.read_text().strip() not in said
     assert os.stat(lab.factory.paths.directory).st_mode & 0o777 == 0o700
+
+
+def test_without_its_extra_it_says_what_to_install() -> None:
+    """The command comes with the agent's package, its libraries do not."""
+    program = "import sys; sys.modules['flask'] = None; import fioagent.factory"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == "cannot start: the factory needs flask; install fioagent[factory]\n"

@@ -1,0 +1,84 @@
+"""Update events reach the operator late rather than never, in order, and once."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from fioagent import agent
+from fioagent.errors import TemporaryError
+from fioagent.model import CredentialRef
+from fioagent.ports import Est, Gateway, Sessions
+from fioagent.rotation.rotator import Outcome, Result
+from tests.test_rotation import SUCCESS
+from tests.world import World
+
+
+class Deaf:
+    """``ports.Gateway`` that takes everything but events."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gateway, name)
+
+    def post_events(self, events: object) -> None:
+        raise TemporaryError("cannot report events: the gateway answered 503")
+
+
+class DeafSessions:
+    """``ports.Sessions`` with a deaf gateway; the rest is real."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self.trusted_roots = sessions.trusted_roots
+
+    def gateway(self, credential: CredentialRef) -> Gateway:
+        deaf: Any = Deaf(self._sessions.gateway(credential))
+        return deaf  # type: ignore[no-any-return]  # the protocol, by __getattr__
+
+    def est(self, url: str, credential: CredentialRef) -> Est:
+        return self._sessions.est(url, credential)
+
+
+def rotate_unheard(world: World, identifier: str) -> Outcome:
+    with agent.opened([], world.device.env) as opened:
+        device = dataclasses.replace(opened.device, sessions=DeafSessions(opened.device.sessions))
+        return agent.Agent(device, world.device.env["SECRETS_DIR"]).rotate(
+            now=True, est_url=None, rotation_id=identifier, watch=lambda _: None
+        )
+
+
+def test_events_never_hold_a_rotation_up(world: World) -> None:
+    """It completes; status says what is still to be told."""
+    assert rotate_unheard(world, "certs-1").result is Result.COMPLETED
+
+    assert world.event_names() == []
+    assert "7 not yet delivered" in world.fioagent("status").out
+    assert world.fioagent("status", "--json").lines[0]["undelivered_events"] == 7
+
+
+def test_events_are_delivered_by_the_next_run_whatever_it_does(world: World) -> None:
+    """Here it finds that the rotation is done. The operator sees one whole story, once."""
+    rotate_unheard(world, "certs-1")
+
+    for _ in range(2):
+        world.rotate("--id", "certs-1")
+
+    assert SUCCESS == world.event_names()
+    assert world.fioagent("status", "--json").lines[0]["undelivered_events"] == 0
+
+
+def test_events_of_two_rotations_arrive_in_their_order(world: World) -> None:
+    """Ended journals are kept until all is told; then the latest is enough."""
+    rotate_unheard(world, "certs-1")
+    rotate_unheard(world, "certs-2")
+    assert len(world.journal_names()) == 2
+
+    world.rotate("--id", "certs-3")
+
+    assert world.event_names() == SUCCESS * 3
+    told = [event["event"]["correlationId"] for event in world.factory.events(world.uuid)]
+    assert told == ["certs-1"] * 7 + ["certs-2"] * 7 + ["certs-3"] * 7
+    assert len(world.journal_names()) == 1

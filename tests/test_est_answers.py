@@ -1,0 +1,172 @@
+"""What an EST server may answer to a re-enrolment, over real TLS, one scenario a row."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+
+from fioagent import tls
+from fioagent.errors import (
+    AgentError,
+    CredentialRefusedError,
+    NotSupportedError,
+    PeerError,
+    TemporaryError,
+)
+from fioagent.est import HttpEst
+from fioagent.http import MAX_BODY, Session
+from tests.world import World
+
+OK_TYPE = "application/pkcs7-mime; smime-type=certs-only"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer, whole."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": OK_TYPE})
+
+
+Ask = Callable[[Answer], list[bytes]]
+
+
+@pytest.fixture
+def ask(world: World) -> Iterator[Ask]:
+    """Sends a request to a server that gives the wanted answer; the certificates in it."""
+    wanted: list[Answer] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer = wanted[-1]
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the library's name
+            """Nothing."""
+
+    cloud = world.factory.paths.directory / "cloud"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cloud / "est-tls.pem", cloud / "est-tls.key")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+
+        def send(answer: Answer) -> list[bytes]:
+            wanted.append(answer)
+            client = tls.client_context((world.storage / "root.crt").read_bytes())
+            client.load_cert_chain(*world.live_pair())
+            session = Session(f"https://localhost:{server.server_port}/est", client)
+            try:
+                return HttpEst(session).reenroll(b"\x30\x03\x02\x01\x00")
+            finally:
+                session.close()
+
+        yield send
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def message(world: World) -> tuple[bytes, bytes]:
+    """A certs-only message in DER, and the certificate in it."""
+    certificate = x509.load_pem_x509_certificate(world.old_certificate)
+    packed = pkcs7.serialize_certificates([certificate], Encoding.DER)
+    return packed, certificate.public_bytes(Encoding.DER)
+
+
+def encoded(packed: bytes) -> bytes:
+    return base64.b64encode(packed)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        encoded,
+        base64.encodebytes,
+        lambda packed: base64.encodebytes(packed).replace(b"\n", b"\r\n\t "),
+        lambda packed: encoded(packed) + b"\x00",
+        bytes,
+    ],
+    ids=["one line", "folded", "white space", "trailing NUL", "binary DER"],
+)
+@pytest.mark.parametrize("status", [200, 201])
+@pytest.mark.parametrize(
+    "kind",
+    [OK_TYPE, "application/pkcs7-mime", "Application/X-PKCS7-Mime", None],
+)
+def test_every_form_of_a_good_answer_is_taken(
+    ask: Ask,
+    message: tuple[bytes, bytes],
+    shape: Callable[[bytes], bytes],
+    status: int,
+    kind: str | None,
+) -> None:
+    """Servers in the field fold, wrap, end and name it in their own ways."""
+    headers = {} if kind is None else {"Content-Type": kind}
+
+    assert [message[1]] == ask(Answer(status, shape(message[0]), headers))
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "line"),
+    [
+        (Answer(202, headers={"Retry-After": "7"}), TemporaryError, "wants us to wait"),
+        (Answer(202, headers={}), TemporaryError, "wants us to wait"),
+        (Answer(429, b"slow down", {"Retry-After": "9"}), TemporaryError, "answered 429"),
+        (Answer(500, b"oops"), TemporaryError, "answered 500: oops"),
+        (Answer(401, b"who are you"), CredentialRefusedError, "answered 401: who are you"),
+        (Answer(404, b"{}"), NotSupportedError, "answered 404"),
+        (Answer(400, b"a\r\n\x1b[31mb"), PeerError, r"answered 400: a \[31mb$"),
+        (Answer(400, b"x" * 5000), PeerError, "answered 400: x{300}$"),
+        (Answer(307, headers={"Location": "https://h/"}), PeerError, "redirects to 'https://h/'"),
+        (Answer(200, b"", {"Content-Type": OK_TYPE}), PeerError, "is damaged: it is empty"),
+        (Answer(200, b"-----BEGIN", {"Content-Type": OK_TYPE}), PeerError, "not base64"),
+        (Answer(200, b"\xff\xfe", {"Content-Type": OK_TYPE}), PeerError, "not base64"),
+        (Answer(200, b"MAA=", {"Content-Type": OK_TYPE}), PeerError, "not a certs-only PKCS#7"),
+        (Answer(200, b"rejected", {"Content-Type": "text/plain"}), PeerError, "with text/plain"),
+        (Answer(200, b"A" * (MAX_BODY + 1)), TemporaryError, "longer than"),
+    ],
+)
+def test_every_other_answer_is_one_plain_line(
+    ask: Ask, answer: Answer, kind: type[AgentError], line: str
+) -> None:
+    """200 is not success, and the server's words are cut and cleaned."""
+    with pytest.raises(kind, match=line) as caught:
+        ask(answer)
+
+    assert str(caught.value).startswith("cannot ")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("answer", "seconds"),
+    [
+        (Answer(202, headers={"Retry-After": "7"}), 7.0),
+        (Answer(202, headers={}), 300.0),
+        (Answer(503, headers={"Retry-After": "11"}), 11.0),
+        (Answer(503, headers={}), None),
+    ],
+)
+def test_the_servers_wish_to_wait_is_kept(ask: Ask, answer: Answer, seconds: float) -> None:
+    """RFC 7030 section 4.2.3: not before."""
+    with pytest.raises(TemporaryError) as caught:
+        ask(answer)
+
+    assert seconds == caught.value.retry_after_s
