@@ -15,33 +15,10 @@ from fioagent.rotation import events, machine
 from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import HistoryError, Phase, Record
 
-from . import made
+from . import journals, made
 from .histories import any_history, paused, reached, refused, reported, until
 
 _DAMAGED = r"cannot read the journal .*: it is damaged \("
-
-
-def _journal(directory: Path) -> Journal:
-    return Journal(LocalDisk(), str(directory))
-
-
-def _written(directory: Path, records: list[Record]) -> bytes:
-    journal = _journal(directory)
-    for record in records:
-        journal.add(record)
-    return Path(journal.path).read_bytes()
-
-
-def _loaded(directory: Path) -> list[Record]:
-    journal = _journal(directory)
-    journal.load()
-    return journal.records
-
-
-def _put(directory: Path, content: bytes) -> Path:
-    path = Path(_journal(directory).path)
-    path.write_bytes(content)
-    return path
 
 
 _LIKELY = [*until(Phase.CERT_ISSUED), paused(Phase.LOCKED, "timed out: \n\r\u2028 ü"), reported(3)]
@@ -54,8 +31,8 @@ _LIKELY = [*until(Phase.CERT_ISSUED), paused(Phase.LOCKED, "timed out: \n\r\u202
 )
 def test_what_is_written_is_read(tmp_path: Path, records: list[Record]) -> None:
     """Records, times to the microsecond, types of facts, and what they fold to."""
-    _written(tmp_path, records)
-    journal = _journal(tmp_path)
+    journals.written(tmp_path, records)
+    journal = journals.journal(tmp_path)
 
     rotation = journal.load()
 
@@ -66,20 +43,20 @@ def test_what_is_written_is_read(tmp_path: Path, records: list[Record]) -> None:
 
 def test_each_record_is_on_the_disk_when_add_returns(tmp_path: Path) -> None:
     """Another reader sees it at once, and what was there before stays to the byte."""
-    journal = _journal(tmp_path)
+    journal = journals.journal(tmp_path)
     before = b""
 
     for count, record in enumerate(_LIKELY, start=1):
         rotation = journal.add(record)
         after = Path(journal.path).read_bytes()
         assert after.startswith(before)
-        assert _LIKELY[:count] == _loaded(tmp_path)
+        assert _LIKELY[:count] == journals.loaded(tmp_path)
         assert machine.fold(_LIKELY[:count]) == rotation
         before = after
 
 
 def test_no_file_is_no_rotation(tmp_path: Path) -> None:
-    journal = _journal(tmp_path / "absent")
+    journal = journals.journal(tmp_path / "absent")
 
     assert journal.load() is None
     assert [] == journal.records
@@ -89,8 +66,8 @@ def test_no_file_is_no_rotation(tmp_path: Path) -> None:
 
 def test_a_record_that_cannot_follow_is_not_written(tmp_path: Path) -> None:
     """An illegal step is our bug; the journal does not take it, not even in memory."""
-    content = _written(tmp_path, _LIKELY)
-    journal = _journal(tmp_path)
+    content = journals.written(tmp_path, _LIKELY)
+    journal = journals.journal(tmp_path)
     journal.load()
 
     with pytest.raises(HistoryError, match="completed follows cert-issued"):
@@ -107,14 +84,14 @@ _CUT = [*until(Phase.CERT_ISSUED), paused(Phase.LOCKED, "timed out")]
 
 def test_a_last_line_torn_at_any_byte_was_never_written(tmp_path: Path) -> None:
     """Read without a change; the next record makes a clean file of it."""
-    content = _written(tmp_path, _CUT)
+    content = journals.written(tmp_path, _CUT)
     starts = [i + 1 for i, byte in enumerate(content) if byte == ord("\n")]
     assert len(_CUT) + 1 == len(starts)
 
     for cut in range(starts[1], len(content) + 1):
         whole = sum(start <= cut for start in starts) - 1
-        path = _put(tmp_path, content[:cut])
-        journal = _journal(tmp_path)
+        path = journals.put(tmp_path, content[:cut])
+        journal = journals.journal(tmp_path)
 
         journal.load()
 
@@ -122,35 +99,35 @@ def test_a_last_line_torn_at_any_byte_was_never_written(tmp_path: Path) -> None:
         assert content[:cut] == path.read_bytes()
         added = paused(Phase.KEY_GENERATED, "again")
         journal.add(added)
-        assert [*_CUT[:whole], added] == journal.records == _loaded(tmp_path)
+        assert [*_CUT[:whole], added] == journal.records == journals.loaded(tmp_path)
         assert content[: starts[whole]] == path.read_bytes()[: starts[whole]]
         journal.add(added)
-        assert [*_CUT[:whole], added, added] == _loaded(tmp_path)
+        assert [*_CUT[:whole], added, added] == journals.loaded(tmp_path)
 
 
 def test_a_torn_beginning_is_damage(tmp_path: Path) -> None:
     """It comes by one rename, so a power cut cannot tear it; something else did."""
-    content = _written(tmp_path, until(Phase.BEGUN))
+    content = journals.written(tmp_path, until(Phase.BEGUN))
 
     for cut in range(len(content)):
-        path = _put(tmp_path, content[:cut])
+        path = journals.put(tmp_path, content[:cut])
         with pytest.raises(ConfigError, match=_DAMAGED):
-            _journal(tmp_path).load()
+            journals.journal(tmp_path).load()
         assert content[:cut] == path.read_bytes()
 
 
 @pytest.mark.parametrize("turn", [0x01, 0x20, 0x07, 0xFF], ids=hex)
 def test_a_turned_byte_before_the_last_line_is_damage(tmp_path: Path, turn: int) -> None:
     """Each one, line ends among them: told, with the file as it was."""
-    content = _written(tmp_path, _CUT)
+    content = journals.written(tmp_path, _CUT)
     last_line = content.rindex(b"\n", 0, -1) + 1
     unnoticed = []
 
     for place in range(last_line):
         damaged = bytearray(content)
         damaged[place] ^= turn
-        path = _put(tmp_path, bytes(damaged))
-        journal = _journal(tmp_path)
+        path = journals.put(tmp_path, bytes(damaged))
+        journal = journals.journal(tmp_path)
         try:
             journal.load()
         except ConfigError:
@@ -165,13 +142,13 @@ def test_a_turned_byte_before_the_last_line_is_damage(tmp_path: Path, turn: int)
 @pytest.mark.parametrize("line", range(3))
 def test_a_line_lost_in_the_middle_is_damage(tmp_path: Path, line: int) -> None:
     """Each line is whole, and yet the history has a hole or no beginning."""
-    lines = _written(tmp_path, _CUT).splitlines(keepends=True)
+    lines = journals.written(tmp_path, _CUT).splitlines(keepends=True)
     del lines[line]
-    path = _put(tmp_path, b"".join(lines))
+    path = journals.put(tmp_path, b"".join(lines))
     content = path.read_bytes()
 
     with pytest.raises(ConfigError, match=_DAMAGED) as caught:
-        _journal(tmp_path).load()
+        journals.journal(tmp_path).load()
 
     assert "nothing was changed" in str(caught.value.hint)
     assert content == path.read_bytes()
@@ -179,10 +156,10 @@ def test_a_line_lost_in_the_middle_is_damage(tmp_path: Path, line: int) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\x00" * 4096, b"{}\n", b'00000000 {"a":1}\n'])
 def test_another_file_is_damage(tmp_path: Path, content: bytes) -> None:
-    path = _put(tmp_path, content)
+    path = journals.put(tmp_path, content)
 
     with pytest.raises(ConfigError, match=_DAMAGED):
-        _journal(tmp_path).load()
+        journals.journal(tmp_path).load()
 
     assert content == path.read_bytes()
 
@@ -196,10 +173,10 @@ def test_a_newer_format_is_left_to_the_program_that_wrote_it(
     tmp_path: Path, version: bytes
 ) -> None:
     content = _line(b'{"fioagent-journal":%s}' % version) + _line(b'{"new":"thing"}')
-    path = _put(tmp_path, content)
+    path = journals.put(tmp_path, content)
 
     with pytest.raises(ConfigError, match=r"it is of format .*, not 1") as caught:
-        _journal(tmp_path).load()
+        journals.journal(tmp_path).load()
 
     assert "install the fioagent that wrote it" in str(caught.value.hint)
     assert content == path.read_bytes()
@@ -222,11 +199,11 @@ def test_a_newer_format_is_left_to_the_program_that_wrote_it(
 )
 def test_a_line_that_fits_but_makes_no_sense_is_damage(tmp_path: Path, record: bytes) -> None:
     """The checksum is right: a person with an editor, or a program of another kind."""
-    beginning = _written(tmp_path, until(Phase.BEGUN))
-    path = _put(tmp_path, beginning + _line(record))
+    beginning = journals.written(tmp_path, until(Phase.BEGUN))
+    path = journals.put(tmp_path, beginning + _line(record))
 
     with pytest.raises(ConfigError, match=_DAMAGED):
-        _journal(tmp_path).load()
+        journals.journal(tmp_path).load()
 
     assert beginning + _line(record) == path.read_bytes()
 
@@ -235,10 +212,10 @@ def test_a_line_that_fits_but_makes_no_sense_is_damage(tmp_path: Path, record: b
 def test_arbitrary_bytes_raise_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
-    _put(tmp_path_factory.getbasetemp(), content)
+    journals.put(tmp_path_factory.getbasetemp(), content)
 
     with pytest.raises(ConfigError, match="cannot read the journal"):
-        _journal(tmp_path_factory.getbasetemp()).load()
+        journals.journal(tmp_path_factory.getbasetemp()).load()
 
 
 @given(any_history())
@@ -247,15 +224,15 @@ def test_any_history_survives(
 ) -> None:
     directory = tmp_path_factory.getbasetemp()
 
-    _written(directory, records)
+    journals.written(directory, records)
 
-    assert records == _loaded(directory)
-    _journal(directory).discard()
+    assert records == journals.loaded(directory)
+    journals.journal(directory).discard()
 
 
 def test_a_record_that_did_not_fit_on_the_disk_is_no_damage(small: Path) -> None:
     """Half a record is written, the disk is full, somebody makes room, the same run goes on."""
-    journal = _journal(small)
+    journal = journals.journal(small)
     for record in until(Phase.CERT_ISSUED):
         journal.add(record)
     filler = made.fill(small)
@@ -266,7 +243,7 @@ def test_a_record_that_did_not_fit_on_the_disk_is_no_damage(small: Path) -> None
     journal.add(paused(Phase.LOCKED, "the disk was full"))
 
     assert [*until(Phase.CERT_ISSUED), paused(Phase.LOCKED, "the disk was full")] == journal.records
-    assert journal.records == _loaded(small)
+    assert journal.records == journals.loaded(small)
 
 
 class _UnsureDisk(LocalDisk):
@@ -291,14 +268,14 @@ def test_a_record_that_may_have_arrived_is_not_there_twice(tmp_path: Path) -> No
     journal.add(paused(Phase.KEY_GENERATED, "input/output error"))
     journal.add(reached(Phase.KEY_GENERATED, 9))
 
-    assert journal.records == _loaded(tmp_path)
+    assert journal.records == journals.loaded(tmp_path)
 
 
 def test_a_journal_is_for_us_alone_and_holds_what_it_was_given(tmp_path: Path) -> None:
     """References and digests as they came, printable ASCII, nothing from elsewhere."""
-    content = _written(tmp_path, until(Phase.COMPLETED))
+    content = journals.written(tmp_path, until(Phase.COMPLETED))
 
-    assert 0o600 == Path(_journal(tmp_path).path).stat().st_mode & 0o777
+    assert 0o600 == Path(journals.journal(tmp_path).path).stat().st_mode & 0o777
     assert content.isascii()
     assert b"PRIVATE" not in content
     lines = content.splitlines()

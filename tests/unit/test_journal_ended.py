@@ -5,38 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fioagent.disk import LocalDisk
-from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Phase, Record
 
+from . import journals
 from .histories import reached, reported, until
 
 
-def _journal(directory: Path) -> Journal:
-    return Journal(LocalDisk(), str(directory))
-
-
-def _written(directory: Path, records: list[Record]) -> bytes:
-    journal = _journal(directory)
-    for record in records:
-        journal.add(record)
-    return Path(journal.path).read_bytes()
-
-
-def _loaded(directory: Path) -> list[Record]:
-    journal = _journal(directory)
-    journal.load()
-    return journal.records
-
-
-def _put(directory: Path, content: bytes) -> Path:
-    path = Path(_journal(directory).path)
-    path.write_bytes(content)
-    return path
-
-
 def _archived(directory: Path, records: list[Record]) -> str:
-    journal = _journal(directory)
+    journal = journals.journal(directory)
     for record in records:
         rotation = journal.add(record)
     before = set(os.listdir(directory))
@@ -57,10 +33,10 @@ def test_ended_rotations_are_found_oldest_first(tmp_path: Path) -> None:
         _archived(tmp_path, [_begun(rotation, after_s), end])
     (tmp_path / "lock").write_bytes(b"fioagent rotate\n")
 
-    found = [journal.load() for journal in _journal(tmp_path).ended()]
+    found = [journal.load() for journal in journals.journal(tmp_path).ended()]
 
     assert ["z", "b", "a"] == [rotation.id for rotation in found if rotation]
-    assert _journal(tmp_path).load() is None
+    assert journals.journal(tmp_path).load() is None
 
 
 def test_an_ended_rotation_that_is_damaged_hides_no_other(tmp_path: Path) -> None:
@@ -68,35 +44,35 @@ def test_an_ended_rotation_that_is_damaged_hides_no_other(tmp_path: Path) -> Non
     _archived(tmp_path, [_begun("b", 2), reached(Phase.ABANDONED)])
     (tmp_path / name).write_bytes(b"?")
 
-    assert ["b"] == [str(j.records[0].facts["id"]) for j in _journal(tmp_path).ended()]
+    assert ["b"] == [str(j.records[0].facts["id"]) for j in journals.journal(tmp_path).ended()]
     assert b"?" == (tmp_path / name).read_bytes()
 
 
 def test_an_ended_rotation_still_takes_what_was_delivered(tmp_path: Path) -> None:
     _archived(tmp_path, until(Phase.COMPLETED))
-    (ended,) = _journal(tmp_path).ended()
+    (ended,) = journals.journal(tmp_path).ended()
     assert 7 == len(ended.unreported())
 
     ended.add(reported(5))
 
-    (again,) = _journal(tmp_path).ended()
+    (again,) = journals.journal(tmp_path).ended()
     assert 2 == len(again.unreported())
 
 
 def test_discarding_takes_one_journal_alone(tmp_path: Path) -> None:
     _archived(tmp_path, [_begun("a", 1), reached(Phase.ABANDONED)])
     _archived(tmp_path, [_begun("b", 2), reached(Phase.ABANDONED)])
-    open_one = _written(tmp_path, until(Phase.BEGUN))
+    open_one = journals.written(tmp_path, until(Phase.BEGUN))
 
-    _journal(tmp_path).ended()[0].discard()
+    journals.journal(tmp_path).ended()[0].discard()
 
-    assert ["b"] == [str(j.records[0].facts["id"]) for j in _journal(tmp_path).ended()]
-    assert open_one == Path(_journal(tmp_path).path).read_bytes()
+    assert ["b"] == [str(j.records[0].facts["id"]) for j in journals.journal(tmp_path).ended()]
+    assert open_one == Path(journals.journal(tmp_path).path).read_bytes()
 
 
 def test_after_an_end_another_rotation_can_begin(tmp_path: Path) -> None:
     """With the same journal, as a resident agent has it."""
-    journal = _journal(tmp_path)
+    journal = journals.journal(tmp_path)
     for record in until(Phase.COMPLETED):
         rotation = journal.add(record)
     journal.archive(rotation)
@@ -104,14 +80,14 @@ def test_after_an_end_another_rotation_can_begin(tmp_path: Path) -> None:
     for record in [_begun("next", 50), reached(Phase.KEY_GENERATED)]:
         journal.add(record)
 
-    assert [_begun("next", 50), reached(Phase.KEY_GENERATED)] == _loaded(tmp_path)
+    assert [_begun("next", 50), reached(Phase.KEY_GENERATED)] == journals.loaded(tmp_path)
 
 
 def test_after_a_torn_end_another_rotation_can_begin(tmp_path: Path) -> None:
     """The line that was torn belongs to the old journal and never comes back in the next."""
-    content = _written(tmp_path, [*until(Phase.COMPLETED), reported(7)])
-    _put(tmp_path, content[:-5])
-    journal = _journal(tmp_path)
+    content = journals.written(tmp_path, [*until(Phase.COMPLETED), reported(7)])
+    journals.put(tmp_path, content[:-5])
+    journal = journals.journal(tmp_path)
     rotation = journal.load()
     assert rotation is not None
     assert Phase.COMPLETED is rotation.phase
@@ -120,4 +96,4 @@ def test_after_a_torn_end_another_rotation_can_begin(tmp_path: Path) -> None:
     for record in [_begun("next", 50), reached(Phase.KEY_GENERATED)]:
         journal.add(record)
 
-    assert [_begun("next", 50), reached(Phase.KEY_GENERATED)] == _loaded(tmp_path)
+    assert [_begun("next", 50), reached(Phase.KEY_GENERATED)] == journals.loaded(tmp_path)

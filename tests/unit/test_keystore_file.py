@@ -14,40 +14,22 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from fioagent.disk import LocalDisk
 from fioagent.errors import ConfigError
-from fioagent.keystore.file import FileKeyStore
-from fioagent.model import CredentialRef, Store
 from fioagent.x509 import Certificate
 
-from . import made
+from . import keystores, made
 
-_CA = made.authority()
-_KEY = made.new_key()
-_CERTIFICATE = _CA.issue(_KEY.public_key())
-
-
-def _store(storage: Path, disk: LocalDisk | None = None) -> FileKeyStore:
-    return FileKeyStore(disk or LocalDisk(), str(storage))
-
-
-def _pair(directory: Path, mark: str = "") -> CredentialRef:
-    return CredentialRef(
-        Store.FILE, str(directory / f"pkey{mark}.pem"), str(directory / f"client{mark}.pem")
-    )
-
-
-def _put(credential: CredentialRef, key: ec.EllipticCurvePrivateKey = _KEY) -> CredentialRef:
-    Path(credential.key).write_bytes(made.key_pem(key))
-    Path(credential.certificate).write_bytes(made.pem(_CA.issue(key.public_key())))
-    return credential
+_CERTIFICATE = keystores.CA.issue(keystores.KEY.public_key())
 
 
 @pytest.mark.parametrize("curve", made.CURVES, ids=lambda curve: str(curve.name))
 def test_a_new_key_is_of_the_kind_of_the_old_one(tmp_path: Path, curve: ec.EllipticCurve) -> None:
     """And for us alone from its first byte on."""
-    old, new = _put(_pair(tmp_path), made.new_key(curve)), _pair(tmp_path, ".r")
-    store = _store(tmp_path)
+    old, new = (
+        keystores.put(keystores.pair(tmp_path), made.new_key(curve)),
+        keystores.pair(tmp_path, ".r"),
+    )
+    store = keystores.store(tmp_path)
 
     store.generate(new, old)
 
@@ -59,8 +41,8 @@ def test_a_new_key_is_of_the_kind_of_the_old_one(tmp_path: Path, curve: ec.Ellip
 
 def test_generating_again_keeps_the_key(tmp_path: Path) -> None:
     """The request was signed with it, and a server may have seen that request."""
-    old, new = _put(_pair(tmp_path)), _pair(tmp_path, ".r")
-    store = _store(tmp_path)
+    old, new = keystores.put(keystores.pair(tmp_path)), keystores.pair(tmp_path, ".r")
+    store = keystores.store(tmp_path)
     store.generate(new, old)
     first = Path(new.key).read_bytes()
 
@@ -71,11 +53,11 @@ def test_generating_again_keeps_the_key(tmp_path: Path) -> None:
 
 def test_generating_over_something_else_is_refused(tmp_path: Path) -> None:
     """Whatever stands there is not ours to replace."""
-    old, new = _put(_pair(tmp_path)), _pair(tmp_path, ".r")
+    old, new = keystores.put(keystores.pair(tmp_path)), keystores.pair(tmp_path, ".r")
     Path(new.key).write_bytes(b"something else")
 
     with pytest.raises(ConfigError, match=f"cannot read the private key {new.key}"):
-        _store(tmp_path).generate(new, old)
+        keystores.store(tmp_path).generate(new, old)
 
     assert b"something else" == Path(new.key).read_bytes()
 
@@ -89,26 +71,26 @@ def _with_parameters(_: Path) -> bytes:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda _: made.key_pem(_KEY),
-        lambda _: made.key_pem(_KEY, traditional=True),
+        lambda _: made.key_pem(keystores.KEY),
+        lambda _: made.key_pem(keystores.KEY, traditional=True),
         _with_parameters,
-        lambda _: made.pem(_CERTIFICATE) + made.key_pem(_KEY),
-        lambda _: made.key_pem(_KEY).replace(b"\n", b"\r\n"),
+        lambda _: made.pem(_CERTIFICATE) + made.key_pem(keystores.KEY),
+        lambda _: made.key_pem(keystores.KEY).replace(b"\n", b"\r\n"),
     ],
     ids=["PKCS#8", "SEC 1", "EC PARAMETERS before it", "certificate before it", "CRLF"],
 )
 def test_a_key_is_read_in_every_form_of_the_field(
     tmp_path: Path, make: Callable[[Path], bytes]
 ) -> None:
-    credential = _pair(tmp_path)
+    credential = keystores.pair(tmp_path)
     Path(credential.key).write_bytes(make(tmp_path))
 
-    assert 256 == _store(tmp_path).private_key(credential).curve.key_size
+    assert 256 == keystores.store(tmp_path).private_key(credential).curve.key_size
 
 
 _RSA = rsa.generate_private_key(65537, 2048)
 _ED = ed25519.Ed25519PrivateKey.generate()
-_ENCRYPTED = _KEY.private_bytes(
+_ENCRYPTED = keystores.KEY.private_bytes(
     Encoding.PEM,
     PrivateFormat.TraditionalOpenSSL,
     serialization.BestAvailableEncryption(b"password"),
@@ -120,12 +102,12 @@ _NO_KEYS = {
     ),
     "Ed25519": _ED.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     "encrypted": _ENCRYPTED,
-    "PKCS#8 encrypted": _KEY.private_bytes(
+    "PKCS#8 encrypted": keystores.KEY.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"password")
     ),
-    "cut off": made.key_pem(_KEY)[:-40],
-    "damaged": made.key_pem(_KEY).replace(b"\nMIG", b"\nMIH"),
-    "a letter too many": made.key_pem(_KEY).replace(b"\nMIG", b"\nMIG*"),
+    "cut off": made.key_pem(keystores.KEY)[:-40],
+    "damaged": made.key_pem(keystores.KEY).replace(b"\nMIG", b"\nMIH"),
+    "a letter too many": made.key_pem(keystores.KEY).replace(b"\nMIG", b"\nMIG*"),
     "a certificate": made.pem(_CERTIFICATE),
     "empty": b"",
 }
@@ -134,13 +116,13 @@ _NO_KEYS = {
 @pytest.mark.parametrize("content", _NO_KEYS.values(), ids=_NO_KEYS.keys())
 def test_any_other_key_is_refused_without_a_word_of_it(tmp_path: Path, content: bytes) -> None:
     """The message names the file; neither it nor the traceback quotes a line of the key."""
-    credential = _pair(tmp_path)
+    credential = keystores.pair(tmp_path)
     Path(credential.key).write_bytes(content)
 
     with pytest.raises(
         ConfigError, match=f"cannot (read|use) the private key {credential.key}: not an "
     ) as caught:
-        _store(tmp_path).private_key(credential)
+        keystores.store(tmp_path).private_key(credential)
 
     told = "".join(traceback.format_exception(caught.value)) + str(caught.value.hint)
     lines = [line for line in content.decode().split() if len(line) > 20]
@@ -149,11 +131,11 @@ def test_any_other_key_is_refused_without_a_word_of_it(tmp_path: Path, content: 
 
 def test_an_absent_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"cannot read {tmp_path}/pkey.pem: no such file"):
-        _store(tmp_path).private_key(_pair(tmp_path))
+        keystores.store(tmp_path).private_key(keystores.pair(tmp_path))
 
 
 def test_a_certificate_is_stored_and_read_to_the_byte(tmp_path: Path) -> None:
-    credential, store = _pair(tmp_path), _store(tmp_path)
+    credential, store = keystores.pair(tmp_path), keystores.store(tmp_path)
     assert store.certificate(credential) is None
 
     store.store_certificate(credential, Certificate.from_der(made.der(_CERTIFICATE)))
@@ -166,18 +148,18 @@ def test_a_certificate_is_stored_and_read_to_the_byte(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
-    credential = _pair(tmp_path)
+    credential = keystores.pair(tmp_path)
     Path(credential.certificate).write_bytes(b"?")
 
     with pytest.raises(ConfigError, match=f"cannot read the certificate {credential.certificate}"):
-        _store(tmp_path).certificate(credential)
+        keystores.store(tmp_path).certificate(credential)
 
 
 @pytest.mark.parametrize("taken", ["key", "certificate"])
 @pytest.mark.parametrize("dangling", [False, True])
 def test_a_place_has_to_be_free(tmp_path: Path, taken: str, dangling: bool) -> None:
     """Also from a link that leads nowhere: writing there would make a file elsewhere."""
-    credential, store = _pair(tmp_path, ".r"), _store(tmp_path)
+    credential, store = keystores.pair(tmp_path, ".r"), keystores.store(tmp_path)
     store.require_free(credential)
     path = Path(str(getattr(credential, taken)))
     if dangling:
@@ -192,29 +174,32 @@ def test_a_place_has_to_be_free(tmp_path: Path, taken: str, dangling: bool) -> N
 
 def test_destroying_twice_is_fine_and_touches_nothing_else(tmp_path: Path) -> None:
     """A replayed retirement neither fails nor takes a neighbour with it."""
-    other, credential = _put(_pair(tmp_path)), _put(_pair(tmp_path, ".r"))
+    other, credential = (
+        keystores.put(keystores.pair(tmp_path)),
+        keystores.put(keystores.pair(tmp_path, ".r")),
+    )
 
     for _ in range(2):
-        _store(tmp_path).destroy(credential)
+        keystores.store(tmp_path).destroy(credential)
 
     assert {other.key, other.certificate} == {str(path) for path in tmp_path.iterdir()}
 
 
 def test_a_pair_that_does_not_fit_is_told_before_any_handshake(tmp_path: Path) -> None:
-    credential = _put(_pair(tmp_path))
+    credential = keystores.put(keystores.pair(tmp_path))
     Path(credential.key).write_bytes(made.key_pem(made.new_key()))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     with pytest.raises(
         ConfigError, match=f"cannot use {credential.certificate} with {credential.key}: key values"
     ):
-        _store(tmp_path).use_for_tls(credential, context)
+        keystores.store(tmp_path).use_for_tls(credential, context)
 
 
 @pytest.mark.parametrize("absent", ["key", "certificate"])
 def test_half_a_pair_is_told(tmp_path: Path, absent: str) -> None:
-    credential = _put(_pair(tmp_path))
+    credential = keystores.put(keystores.pair(tmp_path))
     Path(str(getattr(credential, absent))).unlink()
 
     with pytest.raises(ConfigError, match=r"cannot (use|find)"):
-        _store(tmp_path).use_for_tls(credential, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        keystores.store(tmp_path).use_for_tls(credential, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))

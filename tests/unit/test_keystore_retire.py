@@ -7,50 +7,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from fioagent.disk import LocalDisk
-from fioagent.keystore.file import FileKeyStore
-from fioagent.model import CredentialRef, Store
+from fioagent.model import CredentialRef
 
-from . import made
-
-_CA = made.authority()
-_KEY = made.new_key()
-
-
-def _store(storage: Path, disk: LocalDisk | None = None) -> FileKeyStore:
-    return FileKeyStore(disk or LocalDisk(), str(storage))
-
-
-def _pair(directory: Path, mark: str = "") -> CredentialRef:
-    return CredentialRef(
-        Store.FILE, str(directory / f"pkey{mark}.pem"), str(directory / f"client{mark}.pem")
-    )
-
-
-def _put(credential: CredentialRef, key: ec.EllipticCurvePrivateKey = _KEY) -> CredentialRef:
-    Path(credential.key).write_bytes(made.key_pem(key))
-    Path(credential.certificate).write_bytes(made.pem(_CA.issue(key.public_key())))
-    return credential
-
+from . import keystores, made
 
 _OLD_KEY = made.new_key()
 Scene = Callable[[Path], tuple[CredentialRef, CredentialRef]]
 
 
 def _new_pair(storage: Path) -> CredentialRef:
-    return _put(_pair(storage, ".certs-2"))
+    return keystores.put(keystores.pair(storage, ".certs-2"))
 
 
 def _as_registered(root: Path) -> tuple[CredentialRef, CredentialRef]:
     (root / "sota").mkdir()
-    return _put(_pair(root / "sota"), _OLD_KEY), _new_pair(root / "sota")
+    return keystores.put(keystores.pair(root / "sota"), _OLD_KEY), _new_pair(root / "sota")
 
 
 def _rotated_before(root: Path) -> tuple[CredentialRef, CredentialRef]:
     (root / "sota").mkdir()
-    old = _put(_pair(root / "sota", ".certs-1"), _OLD_KEY)
+    old = keystores.put(keystores.pair(root / "sota", ".certs-1"), _OLD_KEY)
     (root / "sota" / "pkey.pem").symlink_to("pkey.certs-1.pem")
     (root / "sota" / "client.pem").symlink_to(root / "sota" / "client.certs-1.pem")
     return old, _new_pair(root / "sota")
@@ -58,13 +36,13 @@ def _rotated_before(root: Path) -> tuple[CredentialRef, CredentialRef]:
 
 def _named_by_the_link(root: Path) -> tuple[CredentialRef, CredentialRef]:
     _, new = _rotated_before(root)
-    return _pair(root / "sota"), new
+    return keystores.pair(root / "sota"), new
 
 
 def _elsewhere(root: Path) -> tuple[CredentialRef, CredentialRef]:
     (root / "sota").mkdir()
     (root / "keys").mkdir()
-    return _put(_pair(root / "keys"), _OLD_KEY), _new_pair(root / "sota")
+    return keystores.put(keystores.pair(root / "keys"), _OLD_KEY), _new_pair(root / "sota")
 
 
 def _elsewhere_with_links(root: Path) -> tuple[CredentialRef, CredentialRef]:
@@ -77,7 +55,7 @@ def _elsewhere_with_links(root: Path) -> tuple[CredentialRef, CredentialRef]:
 def _a_link_elsewhere(root: Path) -> tuple[CredentialRef, CredentialRef]:
     old, new = _elsewhere(root)
     (root / "etc").mkdir()
-    link = _pair(root / "etc")
+    link = keystores.pair(root / "etc")
     Path(link.key).symlink_to(old.key)
     Path(link.certificate).symlink_to("../keys/client.pem")
     return link, new
@@ -86,7 +64,7 @@ def _a_link_elsewhere(root: Path) -> tuple[CredentialRef, CredentialRef]:
 def _storage_is_a_link(root: Path) -> tuple[CredentialRef, CredentialRef]:
     (root / "sysroot").mkdir()
     (root / "sota").symlink_to("sysroot")
-    return _put(_pair(root / "sota"), _OLD_KEY), _new_pair(root / "sota")
+    return keystores.put(keystores.pair(root / "sota"), _OLD_KEY), _new_pair(root / "sota")
 
 
 _SCENES: list[Scene] = [
@@ -107,7 +85,7 @@ def _is_retired(root: Path, new: CredentialRef, stable: bool) -> None:
     assert sorted(
         os.path.realpath(path) for path in (new.key, new.certificate, root / "sota" / "neighbour")
     ) == sorted(os.path.realpath(path) for path in files)
-    assert made.key_pem(_KEY) == Path(new.key).read_bytes()
+    assert made.key_pem(keystores.KEY) == Path(new.key).read_bytes()
     assert b"untouched" == (storage / "neighbour").read_bytes()
     for name, path in (("pkey.pem", new.key), ("client.pem", new.certificate)):
         assert stable == os.path.lexists(storage / name)
@@ -149,10 +127,10 @@ def test_a_retired_pair_is_gone_wherever_it_was(tmp_path: Path, scene: Scene) ->
     (storage / "neighbour").write_bytes(b"untouched")
     stable = os.path.lexists(storage / "pkey.pem")
 
-    _store(storage).retire(old, new)
+    keystores.store(storage).retire(old, new)
 
     _is_retired(tmp_path, new, stable)
-    _store(storage).retire(old, new)
+    keystores.store(storage).retire(old, new)
     _is_retired(tmp_path, new, stable)
 
 
@@ -167,12 +145,12 @@ def test_a_retirement_that_was_cut_is_finished(tmp_path: Path, scene: Scene, cha
     disk = _CutDisk(changes)
 
     try:
-        _store(storage, disk).retire(old, new)
+        keystores.store(storage, disk).retire(old, new)
     except _PowerCutError:
-        assert made.key_pem(_KEY) == Path(new.key).read_bytes()
+        assert made.key_pem(keystores.KEY) == Path(new.key).read_bytes()
         assert Path(new.certificate).is_file()
     else:
         assert changes > 1
 
-    _store(storage).retire(old, new)
+    keystores.store(storage).retire(old, new)
     _is_retired(tmp_path, new, stable)
