@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,8 @@ class Status:
 
     Attributes:
         credential: that sota.toml names.
-        certificate: its certificate.
+        certificate: its certificate; None where it cannot be used.
+        problem: why it cannot.
         due_at: when the next rotation is due by the settings.
         open: a rotation under way.
         last: the latest that ended.
@@ -42,8 +44,9 @@ class Status:
     """
 
     credential: CredentialRef
-    certificate: Certificate
-    due_at: datetime
+    certificate: Certificate | None
+    problem: str | None
+    due_at: datetime | None
     open: Rotation | None
     last: Rotation | None
     unreported: int
@@ -79,24 +82,33 @@ class Agent:
                 rotation = rotator.amend(rotation, est_url)
             elif not now and (wait := self._wait(rotation)) is not None:
                 return wait
-            return rotator.drive(rotation)
+            outcome = rotator.drive(rotation)
+            if wanted is None or wanted == rotation.id:
+                return outcome
+            note = f"rotation {wanted} was not begun: {rotation.id} was open and came first"
+            return dataclasses.replace(outcome, hint=outcome.hint or note)
 
     def status(self) -> Status:
         """Reads only.
 
         Raises:
-            ConfigError: no usable pair, or a journal that cannot be read.
+            ConfigError: sota.toml names no pair, or a journal that cannot be read.
         """
         device = self.device
         credential = device.live_credential()
-        certificate = preflight.require_pair(device, credential)
+        certificate, problem = None, None
+        try:
+            certificate = preflight.require_pair(device, credential)
+        except ConfigError as error:
+            problem = str(error)
         journal = Journal(device.disk, device.site.state_directory)
         rotation = journal.load()
         ended = journal.ended()
         return Status(
             credential,
             certificate,
-            self._due_at(certificate),
+            problem,
+            None if certificate is None else self._due_at(certificate),
             rotation,
             machine.fold(ended[-1].records) if ended else None,
             sum(len(each.unreported()) for each in (*ended, journal)),
@@ -128,8 +140,8 @@ class Agent:
         )
 
     def _wait(self, rotation: Rotation) -> Outcome | None:
-        until = policy.retry_at(rotation)
-        if until is None or self.device.clock.now() >= until or rotation.paused is None:
+        until = policy.wait_until(rotation, self.device.clock.now())
+        if until is None or rotation.paused is None:
             return None
         return Outcome(
             Result.TRY_AGAIN,
@@ -196,7 +208,7 @@ def opened(
     paths = sota.search_list(config, environ)
     configured = settings.load(disk, environ)
     merged = site.read_sota(disk, paths)
-    place = site.site_of(merged, paths)
+    place = site.site_of(merged, paths, sota.search_list((), environ))
     if place.store is not Store.FILE:
         raise merged.refuse("tls.pkey_source", "this version knows keys in files only")
     keys = FileKeyStore(disk, place.storage)

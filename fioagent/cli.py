@@ -58,7 +58,7 @@ def _rotate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             fields = {"elapsed_s": round(elapsed, 3), "facts": words.shown(done.facts)}
             _emit({"event": "phase", "phase": done.phase.value, **fields})
         else:
-            print(*words.progress(done, elapsed), sep="\n", flush=True)
+            _say("\n".join(words.progress(done, elapsed)))
 
     try:
         with agent.opened(arguments.config, environ) as opened:
@@ -77,7 +77,7 @@ def _rotate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         _emit_end(outcome.result.value, code, outcome.message, outcome.hint)
     elif code is Exit.DONE:
         for line in words.outcome(outcome):
-            print(line)
+            _say(line)
     if code is not Exit.DONE:
         _complain(AgentError(outcome.message, hint=outcome.hint))
     return code
@@ -92,12 +92,20 @@ def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         _emit(words.status_json(now))
     else:
         for line in words.status(now):
-            print(line)
-    return Exit.DONE
+            _say(line)
+    return Exit.DONE if now.problem is None else Exit.CONFIG
 
 
 def _emit(value: Mapping[str, object]) -> None:
-    print(json.dumps(value), flush=True)
+    _say(json.dumps(value))
+
+
+def _say(text: str) -> None:
+    """Whoever reads may go away ("| head"); a rotation goes on all the same."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="ascii")  # noqa: SIM115  # until the exit
 
 
 def _emit_end(result: str, code: Exit, message: str, hint: str | None) -> None:

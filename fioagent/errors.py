@@ -7,13 +7,27 @@ no full stop, no secret. ``hint`` says what to do next. Anything that is not an
 
 from __future__ import annotations
 
+from typing import Final
+
+MAX_LINE: Final = 600  # characters of a message, servers' words included
+
 
 class AgentError(Exception):
-    """Something the world did; ``str()`` of it is the line to show."""
+    """Something the world did; ``str()`` of it is the line to show.
+
+    Messages quote servers and files, so they are made safe for a terminal, a
+    journal and an event here, once.
+    """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(one_line(message, MAX_LINE))
+        self.hint = None if hint is None else one_line(hint, MAX_LINE)
+
+
+def one_line(text: str, limit: int) -> str:
+    """``text`` without control characters and line ends, cut at ``limit`` characters."""
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(printable.split())[:limit]
 
 
 class TemporaryError(AgentError):
@@ -46,7 +60,21 @@ class CredentialRefusedError(PeerError):
     """The server will not have this very credential: a TLS alert, 401 or 403.
 
     Never raised for a line that broke: only a definite word of the peer counts.
+
+    Attributes:
+        alert: the TLS alert in words; None where the refusal was an HTTP answer.
     """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        alert: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, status=status)
+        self.alert = alert
 
 
 class NotSupportedError(PeerError):
@@ -55,3 +83,7 @@ class NotSupportedError(PeerError):
 
 class ConfigError(AgentError):
     """This device needs a person: a file, a setting, the disk."""
+
+
+class CredentialChangedError(ConfigError):
+    """Somebody gave the device another credential than the rotation knows."""

@@ -18,8 +18,9 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from fioagent import __version__, tls
-from fioagent.errors import TemporaryError
+from fioagent.errors import TemporaryError, one_line
 
+MAX_WAIT_S: Final = 7 * 24 * 3600
 MAX_BODY: Final = 1024 * 1024  # bytes; a device's configuration is at most 1 MB
 READ_TIMEOUT_S: Final = 30.0
 TOTAL_TIMEOUT_S: Final = 120.0
@@ -43,13 +44,14 @@ class Response:
 
     def words(self) -> str:
         """The peer's own text, cut and made safe for one line."""
-        text = self.body[:2048].decode("utf-8", "replace")
-        printable = "".join(c if c.isprintable() else " " for c in text)
-        return " ".join(printable.split())[:300] or "(no text)"
+        return one_line(self.body[:2048].decode("utf-8", "replace"), 300) or "(no text)"
 
     def retry_after_s(self) -> float | None:
+        """Seconds, a week at most; None where the peer did not say, or not in seconds."""
         value = self.headers.get("retry-after", "").strip()
-        return float(value) if value.isdecimal() else None
+        if not (value.isascii() and value.isdecimal()):
+            return None
+        return float(min(int(value[:12]), MAX_WAIT_S))
 
 
 class Session:
@@ -85,24 +87,33 @@ class Session:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        discard: bool = False,
     ) -> Response:
-        """Whatever status the peer answers.
+        """Whatever status the peer answers; with ``discard`` without the body of a 200.
 
         Raises:
             CredentialRefusedError: a TLS alert about our certificate.
             TemporaryError: not reached, not trusted, too slow, or too much.
         """
         try:
-            return self._exchange(method, path, body, headers or {})
+            return self._exchange(method, path, body, headers or {}, discard=discard)
         except requests.RequestException as error:
             cause = _cause(error)
-            if isinstance(cause, _AMBIGUOUS) and not isinstance(cause, ConnectionRefusedError):
-                # A broken write may hide a late alert; a handshake that is read to its end tells.
+            late = isinstance(cause, _AMBIGUOUS) and not isinstance(cause, ConnectionRefusedError)
+            if late or tls.refusal(cause) is not None:
+                # A broken write may hide a late alert, and an alert may be anybody's word;
+                # a handshake that is read to its end tells.
                 self.handshake()
             raise tls.explained(cause, self.host, self.port) from error
 
     def _exchange(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        discard: bool,
     ) -> Response:
         deadline = time.monotonic() + TOTAL_TIMEOUT_S
         with self._session.request(
@@ -114,6 +125,9 @@ class Session:
             allow_redirects=False,
             stream=True,
         ) as answer:
+            names = {name.lower(): value for name, value in answer.headers.items()}
+            if discard and answer.status_code == 200:
+                return Response(answer.status_code, names, b"")
             content = bytearray()
             for chunk in answer.iter_content(_CHUNK):
                 content += chunk
@@ -123,7 +137,6 @@ class Session:
                     )
                 if time.monotonic() > deadline:
                     raise TemporaryError(f"cannot wait for {self.host}: its answer drips")
-            names = {name.lower(): value for name, value in answer.headers.items()}
             return Response(answer.status_code, names, bytes(content))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from fioagent import sota
 from fioagent.errors import ConfigError
@@ -21,12 +22,14 @@ class Site:
     Attributes:
         storage: ``storage.path``: credentials, config.encrypted, our journal.
         store: where private keys live.
-        sota_paths: search list of sota.toml.
+        sota_paths: search list of sota.toml in use.
+        usual_paths: the one that other programs of this environment use.
     """
 
     storage: str
     store: Store
     sota_paths: tuple[str, ...]
+    usual_paths: tuple[str, ...]
 
     @property
     def state_directory(self) -> str:
@@ -40,6 +43,11 @@ class Site:
     @property
     def staged_config(self) -> str:
         return os.path.join(self.storage, "config.encrypted.staged")
+
+    @property
+    def foreign_state(self) -> str:
+        """A rotation that fioconfig has under way."""
+        return os.path.join(self.storage, "cert-rotation.state")
 
     @property
     def completed_marker(self) -> str:
@@ -95,7 +103,7 @@ def read_sota(disk: Disk, paths: Sequence[str]) -> Sota:
     return sota.merge(found)
 
 
-def site_of(merged: Sota, paths: tuple[str, ...]) -> Site:
+def site_of(merged: Sota, paths: tuple[str, ...], usual: tuple[str, ...]) -> Site:
     """Raises ConfigError for a missing or contradictory key."""
     if merged.require("tls.ca_source") != "file":
         raise merged.refuse("tls.ca_source", 'only "file" is known')
@@ -105,6 +113,14 @@ def site_of(merged: Sota, paths: tuple[str, ...]) -> Site:
     # aktualizr-lite reads both, fioconfig only the key's; registration writes them alike.
     if merged.get("tls.cert_source") not in (None, source):
         raise merged.refuse("tls.cert_source", f'tls.pkey_source is "{source}"')
-    if not merged.require("tls.server").startswith("https://"):
-        raise merged.refuse("tls.server", "only https is safe")
-    return Site(os.path.abspath(merged.require("storage.path")), Store(source), paths)
+    if not _is_https(merged.require("tls.server")):
+        raise merged.refuse("tls.server", "only https://HOST[:PORT] is safe")
+    return Site(os.path.abspath(merged.require("storage.path")), Store(source), paths, usual)
+
+
+def _is_https(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import _ssl
 import ctypes
-import select
 import socket
 import ssl
+import sys
 import time
 from typing import Final
 
-from fioagent.errors import AgentError, CredentialRefusedError, TemporaryError
+from fioagent.errors import CredentialRefusedError, TemporaryError
 
 CONNECT_TIMEOUT_S: Final = 15.0
 # How long a silent TLS 1.3 server may still send its verdict, as a multiple of
@@ -71,15 +71,17 @@ def _send_leaf_only(context: ssl.SSLContext) -> None:
     """Stop OpenSSL from adding issuers out of the trust file to our certificate.
 
     estserver answers 401 to two certificates, and Python has no switch for it.
-    ``SSL_CTX*`` is the first member behind the object header in every CPython 3;
-    proved by a change through Python that must show up through the pointer.
+    ``SSL_CTX*`` is the first member behind the object header in every CPython 3.
+    Nothing is changed through it unless its options are those that Python reports.
     """
-    library = ctypes.CDLL(getattr(_ssl, "__file__", None))
+    if sys.implementation.name != "cpython" or not hasattr(_ssl, "__file__"):
+        return  # another layout, or OpenSSL's functions out of reach
+    library = ctypes.CDLL(_ssl.__file__)
     pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
     library.SSL_CTX_get_options.restype = ctypes.c_uint64
     library.SSL_CTX_get_options.argtypes = [ctypes.c_void_p]
     if library.SSL_CTX_get_options(pointer) & 0xFFFFFFFF != int(context.options) & 0xFFFFFFFF:
-        return  # another layout: rather a chain too long than a stray pointer
+        return  # another layout
     library.SSL_CTX_ctrl.restype = ctypes.c_long
     library.SSL_CTX_ctrl.argtypes = [
         ctypes.c_void_p,
@@ -94,39 +96,91 @@ def handshake(context: ssl.SSLContext, host: str, port: int) -> None:
     """A whole handshake and the server's verdict on our certificate; no byte of HTTP.
 
     Raises:
-        CredentialRefusedError: the server said so in an alert.
+        CredentialRefusedError: the server, and nobody else, said so in an alert.
         TemporaryError: not reached, not trusted, or the line broke.
     """
-    started = time.monotonic()
+    attempt = _Handshake(context, host)
     try:
-        with (
-            socket.create_connection((host, port), CONNECT_TIMEOUT_S) as raw,
-            context.wrap_socket(raw, server_hostname=host) as connection,
-        ):
-            took = time.monotonic() - started
-            _await_verdict(connection, max(_VERDICT_MINIMUM_S, _VERDICT_FACTOR * took))
+        with socket.create_connection((host, port), CONNECT_TIMEOUT_S) as line:
+            attempt.run(line)
     except OSError as error:
-        raise explained(error, host, port) from error
+        alert = refusal(error)
+        if alert is None or not attempt.server_is_authentic:
+            raise explained(error, host, port) from error
+        raise CredentialRefusedError(
+            f"{host}:{port} refuses the device's certificate: {alert}",
+            hint=_ALERT_HINTS.get(alert),
+            alert=alert,
+        ) from error
 
 
-def _await_verdict(connection: ssl.SSLSocket, patience_s: float) -> None:
-    if connection.version() != "TLSv1.3":
-        return  # TLS 1.2: the server has judged before its Finished
-    connection.setblocking(False)
-    deadline = time.monotonic() + patience_s
-    while (left := deadline - time.monotonic()) > 0:
+class _Handshake:
+    """TLS in memory, so that we see what goes out, and know whose word an alert is.
+
+    Anybody on the line can send an alert in the clear. One about our certificate
+    counts only after OpenSSL has checked the server's: under TLS 1.3 the handshake
+    is over by then, under 1.2 our certificate has gone out.
+    """
+
+    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self.server_is_authentic = False
+
+    def run(self, line: socket.socket) -> None:
+        started = time.monotonic()
+        while not self._is_shaken(line):
+            self._receive(line)
+        self.server_is_authentic = True
+        if self._tls.version() == "TLSv1.3":  # 1.2: the server has judged before its Finished
+            took = time.monotonic() - started
+            self._await_verdict(line, max(_VERDICT_MINIMUM_S, _VERDICT_FACTOR * took))
+
+    def _is_shaken(self, line: socket.socket) -> bool:
         try:
-            if not connection.recv(1):
-                raise ConnectionResetError("the server closed the connection")
-            return  # it speaks first: it is content with us
+            self._tls.do_handshake()
+            shaken = True
         except ssl.SSLWantReadError:
-            session = connection.session
-            if session is not None and session.has_ticket:
-                return  # tickets come only after our certificate was accepted
-            select.select([connection], [], [], left)
+            shaken = False
+        flight = self._outgoing.read()
+        line.sendall(flight)
+        # A record of type handshake whose first message is a certificate, RFC 5246 section 7.4.
+        if flight[:1] == b"\x16" and flight[5:6] == b"\x0b":
+            self.server_is_authentic = True
+        return shaken
+
+    def _await_verdict(self, line: socket.socket, patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                self._tls.read(1)
+                return  # it speaks first: it is content with us
+            except ssl.SSLWantReadError:
+                session = self._tls.session
+                if session is not None and session.has_ticket:
+                    return  # tickets come only after our certificate was accepted
+            line.settimeout(left)
+            try:
+                self._receive(line)
+            except TimeoutError:
+                return  # silent, and that is no refusal
+
+    def _receive(self, line: socket.socket) -> None:
+        received = line.recv(16 * 1024)
+        if not received:
+            raise ConnectionResetError("the server closed the connection")
+        self._incoming.write(received)
 
 
-def explained(error: OSError, host: str, port: int) -> AgentError:
+def refusal(error: OSError) -> str | None:
+    """The alert about our certificate that ``error`` is; None where it is another error."""
+    reason = ((error.reason if isinstance(error, ssl.SSLError) else None) or "").upper()
+    if "ALERT" in reason and reason.endswith(_REFUSALS):
+        return reason.partition("ALERT_")[2].replace("_", " ").lower()
+    return None
+
+
+def explained(error: OSError, host: str, port: int) -> TemporaryError:
     """``error`` of a connection to ``host`` in the words of a person at the device."""
     peer = f"{host}:{port}"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -136,12 +190,6 @@ def explained(error: OSError, host: str, port: int) -> AgentError:
             "clock, and whether a proxy stands in between",
         )
     if isinstance(error, ssl.SSLError):
-        reason = (error.reason or "").upper()
-        if "ALERT" in reason and reason.endswith(_REFUSALS):
-            alert = reason.partition("ALERT_")[2].replace("_", " ").lower()
-            return CredentialRefusedError(
-                f"{peer} refuses the device's certificate: {alert}", hint=_ALERT_HINTS.get(alert)
-            )
         return TemporaryError(f"cannot speak TLS with {peer}: {_plain(error.reason or str(error))}")
     if isinstance(error, socket.gaierror):
         return TemporaryError(

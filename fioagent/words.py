@@ -43,11 +43,14 @@ def _meaning(phase: Phase, facts: Facts) -> str:
         said = f"serial {facts['serial']}, valid until {str(facts['not_after'])[:10]}"
         return f"{said} (note: {facts['warnings']})" if "warnings" in facts else said
     if phase is Phase.CONFIG_STAGED:
-        absent = facts.get("config") == "none"
-        return "no local configuration" if absent else "local configuration re-encrypted"
+        return _CONFIGS.get(str(facts.get("config")), "local configuration re-encrypted")
     return "; ".join(f"{unit}: {done}" for unit, done in facts.items()) or "nothing to restart"
 
 
+_CONFIGS: Final = {
+    "none": "no local configuration",
+    "unreadable": "local configuration is damaged, left for the next check-in",
+}
 _MEANINGS: Final = {
     Phase.BEGUN: "{id} with {est_url}",
     Phase.KEY_GENERATED: "new key on the device, request signed",
@@ -68,6 +71,8 @@ def outcome(result: Outcome) -> Iterator[str]:
     if result.result is not Result.COMPLETED or rotation is None:
         yield result.message
         return
+    if result.hint is not None:
+        yield result.hint
     old, new = rotation.fact(Phase.BEGUN, "old_serial"), rotation.fact(Phase.CERT_ISSUED, "serial")
     yield f"gateway accepts serial {new}"
     yield f"removed old serial     {old}"
@@ -75,11 +80,15 @@ def outcome(result: Outcome) -> Iterator[str]:
 
 def status(now: Status) -> Iterator[str]:
     certificate = now.certificate
-    yield f"certificate  {certificate.subject}"
-    yield f"serial       {certificate.serial}"
-    yield f"valid        {_minute(certificate.not_before)} to {_minute(certificate.not_after)}"
+    if certificate is not None:
+        yield f"certificate  {certificate.subject}"
+        yield f"serial       {certificate.serial}"
+        yield f"valid        {_minute(certificate.not_before)} to {_minute(certificate.not_after)}"
+    if now.problem is not None:
+        yield f"problem      {now.problem}"
     yield f"key          {now.credential.key}"
-    yield f"due          {_minute(now.due_at)}"
+    if now.due_at is not None:
+        yield f"due          {_minute(now.due_at)}"
     yield from _rotation("rotation", now.open, "none open")
     yield from _rotation("last", now.last, "none yet")
     if now.unreported:
@@ -98,21 +107,28 @@ def _rotation(title: str, rotation: Rotation | None, absent: str) -> Iterator[st
 
 
 def status_json(now: Status) -> dict[str, object]:
-    certificate = now.certificate
     return {
-        "certificate": {
-            "subject": certificate.subject,
-            "issuer": certificate.issuer,
-            "serial": certificate.serial,
-            "not_before": certificate.not_before.isoformat(),
-            "not_after": certificate.not_after.isoformat(),
-            "file": now.credential.certificate,
-        },
+        "certificate": _certificate_json(now),
+        "problem": now.problem,
         "key": {"store": now.credential.store.value, "place": now.credential.key},
-        "due_at": now.due_at.isoformat(),
+        "due_at": None if now.due_at is None else now.due_at.isoformat(),
         "rotation": _rotation_json(now.open),
         "last": _rotation_json(now.last),
         "undelivered_events": now.unreported,
+    }
+
+
+def _certificate_json(now: Status) -> dict[str, object] | None:
+    certificate = now.certificate
+    if certificate is None:
+        return None
+    return {
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "serial": certificate.serial,
+        "not_before": certificate.not_before.isoformat(),
+        "not_after": certificate.not_after.isoformat(),
+        "file": now.credential.certificate,
     }
 
 

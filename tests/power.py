@@ -52,6 +52,18 @@ class Switch:
         self.passed.append(name)
 
 
+class StopAt(Switch):
+    """Goes off at the first point of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def point(self, name: str) -> None:
+        if name == self.name:
+            raise PowerCutError(name)
+
+
 class Wired:
     """``target`` behind the switch."""
 

@@ -11,16 +11,22 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
 from fioagent import agent
 from fioagent.errors import TemporaryError
+from fioagent.factory import Factory
 from fioagent.ports import Moment
+from fioagent.rotation.rotator import Result
 from tests import needs
+from tests.power import PowerCutError, StopAt, rotate
 from tests.world import Ran, World
 
 # Root without its power over modes and mounts, as the service runs in its sandbox.
@@ -394,7 +400,7 @@ def test_storage_not_writable(world: World) -> None:
         (('pkey_source = "file"', 'pkey_source = "magic"'), 'tls.pkey_source = "magic"'),
         (('pkey_source = "file"', "pkey_source = 7"), "it is not a string"),
         (('cert_source = "file"', 'cert_source = "pkcs11"'), 'tls.pkey_source is "file"'),
-        (('"https://', '"http://'), "only https is safe"),
+        (('"https://', '"http://'), "only https://HOST[:PORT] is safe"),
     ],
 )
 def test_sota_toml_that_will_not_do(world: World, damage: tuple[str, str], line: str) -> None:
@@ -548,6 +554,218 @@ def test_sota_toml_changed_by_somebody_else_meanwhile(world: World) -> None:
     assert world.rotate().code == 0
 
 
+def register_again(world: World, new_world: Callable[[], World]) -> World:
+    """lmp-device-register --force: another identity under the same file names."""
+    other = new_world()
+    for name in ("client.pem", "pkey.pem"):
+        shutil.copy(other.storage / name, world.storage / name)
+    return other
+
+
+def test_device_registered_again_before_the_lock(
+    world: World, new_world: Callable[[], World]
+) -> None:
+    """The rotation of the former identity is over, and the new one is not touched."""
+    world.factory.set_knob("est_answer", "503")
+    told(world.rotate(), 75, "answered 503")
+    other = register_again(world, new_world)
+
+    told(world.rotate(), 1, "is another certificate than the one that it began with")
+
+    assert other.old_key == (world.storage / "pkey.pem").read_bytes()
+    assert other.old_certificate == (world.storage / "client.pem").read_bytes()
+    assert left(world) == {f"fioagent/{name}" for name in world.journal_names()}
+
+
+def test_device_registered_again_after_the_lock(
+    world: World, new_world: Callable[[], World]
+) -> None:
+    """Held for the operator; nothing of either identity is replaced or removed."""
+    world.pause_before_the_commit("certs-1")
+    other = register_again(world, new_world)
+    before = world.files()
+
+    told(world.rotate(), 78, "is another certificate than the one that it began with")
+
+    journal = "fioagent/rotation.journal"
+    assert {**before, journal: b""} == {**world.files(), journal: b""}
+    assert other.old_key == (world.storage / "pkey.pem").read_bytes()
+
+
+@dataclass
+class OwnFactory:
+    """A factory of the test's own, whose clock and trust can be changed."""
+
+    factory: Factory
+    ahead_s: int = 0
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> OwnFactory:
+    made: list[OwnFactory] = []
+
+    def clock() -> float:
+        return time.time() + made[0].ahead_s
+
+    made.append(OwnFactory(Factory.create(tmp_path / "own", clock=clock)))
+    return made[0]
+
+
+def test_gateway_that_keeps_its_lock_on_the_way_back(own: OwnFactory, tmp_path: Path) -> None:
+    """The old pair is live at once; when the gateway takes the new one, it goes on.
+
+    The new key stays: the gateway's copy of the configuration opens with nothing else.
+    """
+    with own.factory.serving() as urls:
+        world = World(own.factory, urls, tmp_path / "device")
+        world.give_config()
+        world.set_setting('[rotation]\ntrust_check = "none"')
+        own.factory.set_knob("est_ca", "foreign-ca")
+        for _ in range(2):
+            told(world.rotate("--id", "certs-1"), 75, "public-key is not the key")
+
+            assert world.live_pair()[1] == world.storage / "pkey.pem"
+            world.check_reachable()
+            world.check_every_value_opens_with_a_key_at_hand()
+    trusted = own.factory.paths.directory / "pki" / "local-ca.pem"
+    foreign = own.factory.paths.directory / "cloud" / "foreign-ca.pem"
+    trusted.chmod(0o600)
+    trusted.write_bytes(trusted.read_bytes() + foreign.read_bytes())
+
+    with own.factory.serving():
+        ran = world.rotate()
+
+        assert ran.code == 0, ran.err
+        world.check_reachable()
+        world.check_nothing_left_behind()
+        assert world.opened_config() == world.opened_device_config()
+    assert world.event_names()[-1] == ("CertRotationCompleted", True)
+
+
+@pytest.mark.parametrize("point", ["before patch_config", "before check"])
+def test_lock_that_lapsed(own: OwnFactory, tmp_path: Path, point: str) -> None:
+    """Announced again where the gateway has forgotten it."""
+    with own.factory.serving() as urls:
+        world = World(own.factory, urls, tmp_path / "device")
+        world.give_config()
+        own.factory.set_knob("lock_lifetime_s", "60")
+        with pytest.raises(PowerCutError):
+            rotate(world, StopAt(point), "certs-1")
+        own.ahead_s = 3600
+
+        ran = world.rotate()
+
+        assert ran.code == 0, ran.err
+        assert world.ask("/config", world.old_pair()).status_code == 403
+
+
+def test_open_rotation_asked_to_go_on_with_other_files(world: World) -> None:
+    """Another search list may name another pair."""
+    world.pause_before_the_commit("certs-1")
+    copy = world.device.directory / "copy.toml"
+    shutil.copy(world.sota_toml, copy)
+
+    told(world.rotate("-c", str(copy)), 78, "it was begun with other files of sota.toml")
+
+    assert world.rotate().code == 0
+
+
+def test_other_programs_that_read_another_file(world: World) -> None:
+    """-c must not retire a pair that aktualizr-lite goes on to read from elsewhere."""
+    fragments = world.device.directory / "conf.d"
+    fragments.mkdir()
+    (fragments / "z-pair.toml").write_text(
+        f'[import]\ntls_pkey_path = "{world.storage}/pkey.pem"\n'
+        f'tls_clientcert_path = "{world.storage}/client.pem"\n'
+    )
+    before = world.files()
+
+    ran = world.fioagent(
+        "rotate",
+        "--now",
+        "-c",
+        str(world.sota_toml),
+        environ={"SOTA_DIR": f"{world.sota_toml},{fragments}"},
+    )
+
+    told(ran, 78, "would go on naming the old pair")
+    check_never_begun(world, before)
+
+
+def test_unfinished_rotation_of_fioconfig(world: World) -> None:
+    """Two agents at once would strand each other."""
+    state = world.storage / "cert-rotation.state"
+    state.write_text("{}")
+    before = world.files()
+
+    told(world.rotate(), 78, f"fioconfig has a rotation under way, {state}")
+
+    check_never_begun(world, before)
+
+
+def test_clock_that_fell_back_before_the_certificate_is_judged(world: World) -> None:
+    """A good certificate is not thrown away because the device booted in 1970."""
+    with pytest.raises(PowerCutError):
+        rotate(world, StopAt("before handshake"), "certs-1")
+    clock = StoppedClock(datetime(1970, 1, 2, tzinfo=timezone.utc))
+
+    with agent.opened([], world.device.env, clock=clock) as opened:
+        outcome = opened.rotate(now=True, est_url=None, rotation_id=None, watch=lambda _: None)
+
+    assert outcome.result is Result.TRY_AGAIN
+    assert "the clock says 1970" in outcome.message
+    world.factory.clear_requests()
+    assert world.rotate().code == 0
+    assert world.factory.requests("est") == []
+
+
+def test_alert_of_nobody(world: World) -> None:
+    """Anybody on the line can send an alert in the clear; it is not the gateway's word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_with_an_alert, args=(listener,))
+        thread.start()
+        url = f"https://localhost:{listener.getsockname()[1]}/.well-known/est"
+        ran = world.rotate("--id", "certs-1", "--est-server", url)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+    told(ran, 75, "cannot speak TLS")
+    check_open(world, "key-generated", "certs-1")
+
+
+def answer_with_an_alert(listener: socket.socket) -> None:
+    """access_denied, in reply to each ClientHello."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            connection.recv(4096)
+            connection.sendall(bytes.fromhex("15030300020231"))
+
+
+def test_words_of_others_do_not_reach_the_terminal_raw(world: World) -> None:
+    """Names in the configuration are anybody's text."""
+    path = world.storage / "config.encrypted"
+    path.write_text(json.dumps({"\x1b[2J\nfioagent: all is well": {"Value": "AAAA"}}))
+
+    ran = world.rotate()
+
+    told(ran, 78, "cannot decrypt [2J fioagent: all is well in")
+    assert ran.err.replace("\n", "").isprintable()
+
+
+def test_wait_of_a_hundred_digits(world: World) -> None:
+    """A week at most, and no arithmetic that breaks."""
+    world.factory.set_knob("est_answer", "503")
+    world.factory.set_knob("est_retry_after_s", "9" * 18)
+
+    told(world.rotate(), 75, "answered 503")
+
+    told(world.fioagent("rotate"), 75, "next try at")
+
+
 def test_certificate_file_that_holds_its_issuer_too(world: World) -> None:
     """The leaf alone is sent: estserver answers 401 to two certificates."""
     issuer = (world.factory.paths.directory / "pki" / "local-ca.pem").read_bytes()
@@ -631,7 +849,7 @@ def test_full_disk_is_found_before_the_first_write(small_disk: World) -> None:
 
     ran = small_disk.rotate()
 
-    told(ran, 78, "0 KiB free, 256 are needed")
+    told(ran, 78, "0 KiB free, ")
     filler.unlink()
     check_never_begun(small_disk, before)
     assert small_disk.rotate().code == 0

@@ -14,10 +14,10 @@ from tests.test_rotation import SUCCESS
 from tests.world import BUNDLE, PLAIN, SECRET, World
 
 # The shape of a clean run; test_the_points_are_all_of_them keeps it true.
-POINTS_IN_A_CLEAN_RUN = 72
+POINTS_IN_A_CLEAN_RUN = 74
 # An effect that fails has a point before it and none after.
 POINTS_IN_AN_ABANDONED_RUN = 29
-POINTS_IN_A_REVERTED_RUN = 47
+POINTS_IN_A_REVERTED_RUN = 46
 
 
 class CountedServices:
@@ -34,10 +34,19 @@ class CountedServices:
 
 def check_as_after_boot(world: World) -> None:
     """What has to be true at every instant, whatever was cut."""
-    certificate, key = world.certificate(), world.key()
-    assert certificate.public_key() == key.public_key()
+    check_local_state(world)
     view = world.factory.device(world.uuid)
     assert live_key_pem(world) in (view.public_key_pem, view.next_public_key_pem)
+
+
+def check_local_state(world: World) -> None:
+    """The live pair matches, every value opens with a key at hand, the old key is kept."""
+    certificate, key = world.certificate(), world.key()
+    assert certificate.public_key() == key.public_key()
+    world.check_every_value_opens_with_a_key_at_hand()
+    phase = (world.fioagent("status", "--json").lines[0]["rotation"] or {}).get("phase")
+    if phase not in (None, "confirmed", "services-restarted", "retired", "completed"):
+        assert world.old_key in world.files().values()
     world.check_no_secret_outside()
 
 
@@ -126,7 +135,7 @@ def test_power_cut_anywhere_on_the_way_back(world: World, cut: int) -> None:
     else:
         with pytest.raises(PowerCutError):
             rotate(world, switch, "certs-1")
-        world.check_no_secret_outside()
+        check_local_state(world)
         if (world.storage / "fioagent" / "rotation.journal").exists():
             assert rotate(world, Switch(), "certs-1").result is Result.FAILED
 

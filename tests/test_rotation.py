@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 
 import pytest
 
 from fioagent.rotation.machine import Phase
+from tests.power import PowerCutError, StopAt, rotate
 from tests.world import BUNDLE, PLAIN, SECRET, World
 
 FORWARD = [
@@ -183,6 +188,7 @@ def test_four_handshakes_and_what_goes_over_the_line(world: World) -> None:
         ("PATCH", "/config"),
         ("POST", "/events"),
         ("GET", "/config"),
+        ("GET", "/config-device"),
         ("POST", "/events"),
     ]
     assert [r.path for r in world.factory.requests("est")] == ["/.well-known/est/simplereenroll"]
@@ -203,6 +209,54 @@ def test_rotating_again_and_again_leaves_nothing_behind(world: World) -> None:
     world.check_reachable()
     assert len(set(world.files()) - first) == 2 + 3  # the pair; journal, lock, marker
     assert len(world.journal_names()) == 1
+
+
+def test_no_configuration_is_lost_to_a_writer_in_between(world: World) -> None:
+    """Another agent and an operator write under the old key after the commit; both survive."""
+    before = (world.storage / "config.encrypted").read_bytes()
+    with pytest.raises(PowerCutError):
+        rotate(world, StopAt("before check"), "certs-1")
+    (world.storage / "config.encrypted").write_bytes(before)
+    world.factory.set_knob("operator_write_locked", "accept")
+    world.factory.set_config(world.uuid, {"app-secret": b"changed meanwhile"})
+
+    assert world.rotate().code == 0
+
+    assert world.opened_config()["app-secret"] == SECRET
+    assert world.opened_device_config()["app-secret"] == b"changed meanwhile"
+
+
+def test_a_rotation_goes_on_when_nobody_reads(world: World) -> None:
+    """As in "fioagent rotate --now | head -1"."""
+    command = f"{shlex.quote(sys.executable)} -m fioagent rotate --now | head -1"
+    subprocess.run(
+        ["bash", "-c", command], env={**os.environ, **world.device.env}, check=True, timeout=60
+    )
+
+    status = world.fioagent("status", "--json").lines[0]
+    assert (None, "completed") == (status["rotation"], status["last"]["phase"])
+
+
+def test_another_id_is_told_that_the_open_rotation_came_first(world: World) -> None:
+    """It is joined, never replaced."""
+    world.pause_before_the_commit("certs-1")
+
+    ran = world.rotate("--id", "certs-2")
+
+    assert ran.code == 0
+    assert "rotation certs-2 was not begun: certs-1 was open and came first" in ran.out
+
+
+def test_status_of_a_broken_pair_still_tells_of_the_rotation(world: World) -> None:
+    """That is when a person looks."""
+    world.pause_before_the_commit("certs-1")
+    (world.storage / "client.pem").unlink()
+
+    ran = world.fioagent("status")
+
+    assert ran.code == 78
+    assert "problem      cannot find the certificate" in ran.out
+    assert "certs-1 config-staged" in ran.out
 
 
 def test_a_rotation_that_is_done_is_not_done_again(world: World) -> None:

@@ -100,7 +100,7 @@ class World:
         self.factory.set_knob("gateway_patch_config", "on")
 
     def make_the_gateway_forget_the_new_key(self) -> None:
-        """Another key is announced in its place: the new one will be refused at its first use."""
+        """Another key is announced in its place, for good: the new one will be refused."""
         self.factory.set_knob("foreign_public_key", "accept")
         self.factory.set_knob("second_lock", "replace")
         other = ec.generate_private_key(ec.SECP256R1()).public_key()
@@ -117,6 +117,7 @@ class World:
                 timeout=10,
             )
         assert answer.status_code == 200
+        self.factory.set_knob("second_lock", "409")
 
     def set_setting(self, text: str) -> None:
         """Appends to the device's fioagent.toml."""
@@ -187,6 +188,17 @@ class World:
         """The factory's device layer, opened with the live key."""
         return self._opened(dict(self.factory.device(self.uuid).config))
 
+    def check_every_value_opens_with_a_key_at_hand(self) -> None:
+        """Of both copies of the configuration, by any key file on the device."""
+        pems = [c for c in self.files().values() if b"PRIVATE KEY-----" in c]
+        keys = [load_pem_private_key(pem, None) for pem in pems]
+        local = json.loads((self.storage / "config.encrypted").read_bytes())
+        for entries in (local, dict(self.factory.device(self.uuid).config)):
+            for name, entry in entries.items():
+                assert entry.get("Unencrypted") or any(_opens(entry["Value"], k) for k in keys), (
+                    name
+                )
+
     def _opened(self, entries: Mapping[str, Any]) -> dict[str, bytes]:
         return {
             name: entry["Value"].encode()
@@ -243,3 +255,12 @@ class World:
                 assert b"PRIVATE" not in content, name
                 for secret in (SECRET, base64.b64encode(SECRET), b"hunter2"):
                     assert secret not in content, name
+
+
+def _opens(value: str, key: object) -> bool:
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    try:
+        ecies.decrypt(value, key)
+    except ecies.EciesError:
+        return False
+    return True

@@ -63,22 +63,20 @@ def resealed(document: bytes, keys: Sequence[Key], recipient: Key, origin: str) 
         recipient: the key that shall open all of them; its own values stay as they are.
         origin: where the document is from, for messages.
 
+    A value that no key opens stays as it is: it is lost already, and the others are not.
+
     Raises:
-        ConfigError: malformed, or names of values that no key opens.
+        ConfigError: malformed.
     """
     entries = parse(document, origin)
-    lost = []
-    for name, entry in _encrypted(entries):
+    for _, entry in _encrypted(entries):
         if _open(entry, recipient) is not None:
             continue
         opened = (_open(entry, key) for key in keys)
         plaintext = next((text for text in opened if text is not None), None)
-        if plaintext is None:
-            lost.append(name)
-            continue
-        sealed = base64.b64encode(ecies.encrypt(plaintext, recipient.public_key()))
-        entry[_spelling(entry, "Value")] = sealed.decode("ascii")
-    _require_none(lost, origin)
+        if plaintext is not None:
+            sealed = base64.b64encode(ecies.encrypt(plaintext, recipient.public_key()))
+            entry[_spelling(entry, "Value")] = sealed.decode("ascii")
     try:
         return json.dumps(entries, separators=(",", ":"), allow_nan=False).encode("ascii")
     except ValueError as error:
@@ -88,10 +86,12 @@ def resealed(document: bytes, keys: Sequence[Key], recipient: Key, origin: str) 
 def require_opens(document: bytes, keys: Sequence[Key], origin: str) -> None:
     """Raises ConfigError with the names of values that none of ``keys`` opens."""
     encrypted = _encrypted(parse(document, origin))
-    _require_none(
-        [name for name, entry in encrypted if all(_open(entry, key) is None for key in keys)],
-        origin,
-    )
+    lost = [name for name, entry in encrypted if all(_open(entry, key) is None for key in keys)]
+    if lost:
+        raise ConfigError(
+            f"cannot decrypt {', '.join(lost)} in {origin} with the keys of this device",
+            hint="the operator has to set these files again for this device",
+        )
 
 
 def opens_with(document: bytes, key: Key, origin: str) -> bool:
@@ -141,11 +141,3 @@ def _member(entry: dict[str, Any], name: str) -> Any:
 
 def _spelling(entry: dict[str, Any], name: str) -> str:
     return next((found for found in entry if found.lower() == name.lower()), name)
-
-
-def _require_none(lost: Sequence[str], origin: str) -> None:
-    if lost:
-        raise ConfigError(
-            f"cannot decrypt {', '.join(lost)} in {origin} with the keys of this device",
-            hint="the operator has to set these files again for this device",
-        )

@@ -56,7 +56,11 @@ class FactoryServer(Server):
 
     @staticmethod
     def bind_socket(socket_: socket.socket, bind_addr: Address) -> socket.socket:
-        """Ours is closed when it cannot be bound; cheroot forgets it."""
+        """Ours is closed when it cannot be bound; cheroot forgets it.
+
+        And it may be bound again at once after a stop: devices know the port by heart.
+        """
+        socket_.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             socket_.bind(bind_addr)
         except OSError:

@@ -41,7 +41,7 @@ class FileKeyStore:
             if self._disk.is_there(path):
                 raise ConfigError(
                     f"cannot rotate: {path} exists already",
-                    hint="choose another rotation id with --id, or remove the file",
+                    hint="choose another rotation id with --id",
                 )
 
     def generate(self, credential: CredentialRef, like: CredentialRef) -> None:

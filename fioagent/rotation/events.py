@@ -15,6 +15,7 @@ from typing import Final
 
 from fioagent.rotation.machine import Kind, Phase, Record
 
+MAX_FAILURES: Final = 10  # different ones a rotation tells of
 MAX_DETAILS: Final = 2048  # characters, as foundriesio/fioup cuts them
 _STARTED: Final = "CertRotationStarted"
 _COMPLETED: Final = "CertRotationCompleted"
@@ -70,14 +71,14 @@ def of(records: Sequence[Record]) -> list[dict[str, object]]:
 
 def _told(records: Sequence[Record]) -> list[Event]:
     told: list[Event] = []
-    last_failure = None
+    failures: set[tuple[str | None, str]] = set()
     for record in records:
         name, success, details = _event(record)
         if record.kind is Kind.PAUSE:
             # A server that is down for a week is one event, not a thousand.
-            if (name, details) == last_failure:
+            if (name, details) in failures or len(failures) >= MAX_FAILURES:
                 continue
-            last_failure = (name, details)
+            failures.add((name, details))
         if name is not None:
             told.append(Event(name, success, _rfc3339(record), _cut(details)))
     return told

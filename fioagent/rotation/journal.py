@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from datetime import datetime
 from typing import Any, Final
@@ -27,6 +28,7 @@ FORMAT: Final = 1
 NAME: Final = "rotation.journal"
 _ARCHIVED: Final = "ended-"
 _SUFFIX: Final = ".journal"
+_ENDED: Final = re.compile(r"ended-[0-9]{6}-.*\.journal")
 
 
 class Journal:
@@ -76,24 +78,27 @@ class Journal:
 
     def archive(self, rotation: Rotation) -> None:
         """Out of the way, but still there."""
-        begun_ms = int(rotation.begun_at.timestamp() * 1000)
-        name = f"{_ARCHIVED}{begun_ms:014d}-{rotation.id}{_SUFFIX}"
+        # Numbered, because the clock of a device may jump.
+        latest = max((int(name[len(_ARCHIVED) :][:6]) for name in self._ended_names()), default=0)
+        name = f"{_ARCHIVED}{latest + 1:06d}-{rotation.id}{_SUFFIX}"
         self._disk.rename(self.path, os.path.join(self._directory, name))
         self.records = []
 
     def ended(self) -> list[Journal]:
         """Journals of ended rotations, loaded, oldest first. Damaged ones are left out."""
         found = []
-        for name in self._disk.names(self._directory):
-            if name.startswith(_ARCHIVED) and name.endswith(_SUFFIX):
-                journal = Journal(self._disk, self._directory)
-                journal.path = os.path.join(self._directory, name)
-                try:
-                    journal.load()
-                except ConfigError:
-                    continue
-                found.append(journal)
+        for name in self._ended_names():
+            journal = Journal(self._disk, self._directory)
+            journal.path = os.path.join(self._directory, name)
+            try:
+                journal.load()
+            except ConfigError:
+                continue
+            found.append(journal)
         return found
+
+    def _ended_names(self) -> list[str]:
+        return [name for name in self._disk.names(self._directory) if _ENDED.fullmatch(name)]
 
     def unreported(self) -> list[dict[str, object]]:
         """Events that the gateway has not acknowledged, in order."""

@@ -73,7 +73,9 @@ TRANSITIONS: Final[Mapping[Phase, tuple[Phase, ...]]] = MappingProxyType(
         Phase.RETIRED: (Phase.COMPLETED,),
         # REVERTING
         #   * the gateway refused the new credential, and still takes the old one
-        Phase.REVERTING: (Phase.ABANDONED,),
+        #   * sota.toml names the old credential again; config.encrypted opens with it
+        #   * both keys are on the device, until the gateway holds nothing under the new one
+        Phase.REVERTING: (Phase.ABANDONED, Phase.COMMITTED),
         # The ends.
         Phase.COMPLETED: (),
         Phase.ABANDONED: (),
@@ -121,6 +123,11 @@ class Pause:
     phase: Phase
     reason: str
     retry_after_s: int | None
+
+    def says(self, phase: Phase | None, facts: Facts) -> bool:
+        """Whether another pause would say the same; one that asks to wait counts anew."""
+        same = (phase, str(facts.get("reason", ""))) == (self.phase, self.reason)
+        return same and self.retry_after_s is None and "retry_after_s" not in facts
 
 
 @dataclass(frozen=True, slots=True)

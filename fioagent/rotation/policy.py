@@ -15,12 +15,16 @@ def due_at(not_before: datetime, not_after: datetime, share: float) -> datetime:
     return not_before + (not_after - not_before) * share
 
 
-def retry_at(rotation: Rotation) -> datetime | None:
-    """Not before this, as the peer asked; None where nobody asked."""
+def wait_until(rotation: Rotation, now: datetime) -> datetime | None:
+    """Not before this, as the peer asked; None where nobody asked, or the time is over.
+
+    A pause from the future was written by a wrong clock: no reason to wait.
+    """
     pause = rotation.paused
-    if pause is None or pause.retry_after_s is None:
+    if pause is None or pause.retry_after_s is None or now < pause.at:
         return None
-    return pause.at + timedelta(seconds=pause.retry_after_s)
+    until = pause.at + timedelta(seconds=pause.retry_after_s)
+    return until if now < until else None
 
 
 def clock_is_plausible(now: datetime, certificate_not_before: datetime) -> bool:

@@ -7,6 +7,7 @@ wrong stops the rotation before its first record.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from fioagent import sota
@@ -14,10 +15,11 @@ from fioagent.config import document
 from fioagent.errors import ConfigError, NotSupportedError, TemporaryError
 from fioagent.model import SOTA_KEYS, CredentialRef
 from fioagent.rotation import policy
-from fioagent.site import Device
+from fioagent.site import Device, read_sota
+from fioagent.sota import SotaFile
 from fioagent.x509 import Certificate, spki_der
 
-NEEDED_BYTES: Final = 256 * 1024  # two keys, two certificates, the config twice, the journal
+NEEDED_BYTES: Final = 256 * 1024  # key, certificate, sota.toml, the journal; beside the config
 
 
 def check(device: Device, new: CredentialRef) -> CredentialRef:
@@ -31,9 +33,10 @@ def check(device: Device, new: CredentialRef) -> CredentialRef:
     """
     live = device.live_credential()
     certificate = require_pair(device, live)
-    _require_clock(device, certificate)
+    require_clock(device, certificate)
     _require_editable_sota(device, new)
     _require_room(device)
+    _require_no_other_rotation(device)
     device.keys.require_free(new)
     _require_readable_config(device, live)
     _require_rotating_gateway(device, live)
@@ -54,7 +57,7 @@ def require_pair(device: Device, credential: CredentialRef) -> Certificate:
     return certificate
 
 
-def _require_clock(device: Device, certificate: Certificate) -> None:
+def require_clock(device: Device, certificate: Certificate) -> None:
     now = device.clock.now()
     if not policy.clock_is_plausible(now, certificate.not_before):
         raise TemporaryError(
@@ -74,18 +77,52 @@ def _require_editable_sota(device: Device, new: CredentialRef) -> None:
     for key, value in zip(keys, (new.key, new.certificate), strict=True):
         if after.get(key) != value:
             raise AssertionError(f"{key} is overridden behind {file.path}")
+    _require_one_view(device, keys, file, dict(zip(keys, (new.key, new.certificate), strict=True)))
+
+
+def _require_one_view(
+    device: Device, keys: Sequence[str], file: SotaFile, values: Mapping[str, str]
+) -> None:
+    """With -c: what other programs read must not go on naming a pair that will be gone."""
+    if device.site.usual_paths == device.site.sota_paths:
+        return
+    try:
+        usual = read_sota(device.disk, device.site.usual_paths)
+    except ConfigError:
+        return  # nothing there: a lab directory
+    for key in keys:
+        named, live = usual.get(key), device.sota().require(key)
+        if named is None or device.disk.real_path(named) != device.disk.real_path(live):
+            continue
+        if usual.replaced(file.path, sota.edited(file, values)).get(key) != values[key]:
+            raise ConfigError(
+                f"cannot rotate: other programs read {key} from elsewhere than -c says, "
+                "and would go on naming the old pair",
+                hint=f"leave -c away: {', '.join(device.site.usual_paths)}",
+            )
 
 
 def _require_room(device: Device) -> None:
+    config = device.disk.read_if_there(device.site.config) or b""
+    # The config is there three times for a moment: as it is, staged, and on its way in place.
+    needed = NEEDED_BYTES + 2 * len(config)
     free = device.disk.free_bytes(device.site.storage)
-    if free < NEEDED_BYTES:
+    if free < needed:
         raise ConfigError(
             f"cannot rotate: {device.site.storage} has {free // 1024} KiB free, "
-            f"{NEEDED_BYTES // 1024} are needed",
+            f"{needed // 1024} are needed",
             hint=f"free some space on the file system of {device.site.storage}",
         )
     if not device.disk.can_replace(os.path.join(device.site.storage, "any")):
         raise ConfigError(f"cannot rotate: {device.site.storage} is not writable")
+
+
+def _require_no_other_rotation(device: Device) -> None:
+    if device.disk.is_there(device.site.foreign_state):
+        raise ConfigError(
+            f"cannot rotate: fioconfig has a rotation under way, {device.site.foreign_state}",
+            hint="let fioconfig finish it first; its key is in that file",
+        )
 
 
 def _require_readable_config(device: Device, live: CredentialRef) -> None:

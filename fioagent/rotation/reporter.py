@@ -6,15 +6,17 @@ has acknowledged; ended rotations are kept until that is all of them.
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
-from fioagent.errors import AgentError
+from fioagent.errors import AgentError, CredentialRefusedError, PeerError
 from fioagent.rotation import machine
 from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Kind, Record
 from fioagent.site import Device
 
-_BATCH: Final = 50  # a gateway takes bodies of 100 KB
+_BATCH_BYTES: Final = 60 * 1024  # a gateway takes bodies of 100 KB
+_KEPT: Final = 10  # ended journals at most, whether their events are delivered or not
 
 
 class Reporter:
@@ -33,20 +35,36 @@ class Reporter:
             return  # the rotation's own trouble is told by the rotation
 
     def prune(self) -> None:
-        """Of the journals whose events are all delivered, keep the latest."""
+        """Keep the latest ended journal, and earlier ones with events to deliver, up to a limit."""
         try:
-            for journal in self._journal.ended()[:-1]:
-                if not journal.unreported():
+            ended = self._journal.ended()
+            for journal in ended[:-1]:
+                if not journal.unreported() or journal in ended[:-_KEPT]:
                     journal.discard()
         except AgentError:
             return
 
     def _deliver(self, journal: Journal) -> None:
-        while batch := journal.unreported()[:_BATCH]:
+        while batch := _first(journal.unreported()):
             rotation = machine.fold(journal.records)
             if rotation is None:
                 raise AssertionError("events without a rotation")
             credential = rotation.live if rotation.is_open else self._device.live_credential()
-            self._device.sessions.gateway(credential).post_events(batch)
+            try:
+                self._device.sessions.gateway(credential).post_events(batch)
+            except CredentialRefusedError:
+                raise
+            except PeerError:
+                pass  # a body that it will never take must not hold up all that follow
             delivered = {"events": rotation.reported + len(batch)}
             journal.add(Record(Kind.REPORTED, self._device.clock.now(), facts=delivered))
+
+
+def _first(events: list[dict[str, object]]) -> list[dict[str, object]]:
+    """As many as fit into one body; one at least."""
+    size = 0
+    for count, event in enumerate(events):
+        size += len(json.dumps(event)) + 1
+        if size > _BATCH_BYTES and count:
+            return events[:count]
+    return events

@@ -18,11 +18,12 @@ from fioagent import esturl
 from fioagent.errors import (
     AgentError,
     ConfigError,
+    CredentialChangedError,
     CredentialRefusedError,
     PeerError,
     TemporaryError,
 )
-from fioagent.model import Facts, RotationId
+from fioagent.model import Facts, RotationId, sha256_hex
 from fioagent.rotation import current_target, machine, preflight, steps
 from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Kind, Phase, Record, Rotation
@@ -83,12 +84,9 @@ class Rotator:
         return self._journal.load()
 
     def is_done(self, rotation: RotationId) -> bool:
-        """Whether a rotation of this id has succeeded."""
-        ended = [machine.fold(journal.records) for journal in self._journal.ended()]
-        return any(
-            each is not None and each.id == rotation and each.phase is Phase.COMPLETED
-            for each in ended
-        )
+        """Whether the rotation that succeeded last has this id: what the stock handler asks."""
+        marker = self._device.disk.read_if_there(self._device.site.completed_marker)
+        return marker is not None and f'"RotationId":"{rotation}",'.encode() in marker
 
     def begin(self, rotation: RotationId, est_url: str) -> Rotation:
         """Preflight, then the first record.
@@ -100,6 +98,7 @@ class Rotator:
         est_url = esturl.base_url(est_url)
         new = device.site.new_credential(rotation)
         old = preflight.check(device, new)
+        certificate = preflight.require_pair(device, old)
         target = current_target.read(device.disk, device.site.storage)
         facts: Facts = {
             "id": rotation,
@@ -107,7 +106,9 @@ class Rotator:
             "store": old.store.value,
             "old_key": old.key,
             "old_certificate": old.certificate,
-            "old_serial": preflight.require_pair(device, old).serial,
+            "old_serial": certificate.serial,
+            "old_sha256": sha256_hex(certificate.der),
+            "sota_paths": ",".join(device.site.sota_paths),
             "new_key": new.key,
             "new_certificate": new.certificate,
             "target_name": target.name,
@@ -142,8 +143,10 @@ class Rotator:
         phase = machine.next_phase(rotation)
         if phase is None:
             raise AssertionError(f"{rotation.phase.value} is an end")
+        steps.require_known_credential(rotation, self._device)
         if phase is Phase.ABANDONED:
-            return self._reverted(rotation)
+            steps.revert(rotation, self._device)
+            return self._enter(Phase.ABANDONED, rotation.facts[Phase.REVERTING])
         if phase in machine.ATTEMPTS and not rotation.has_attempted(phase):
             rotation = self._add(Record(Kind.ATTEMPT, self._device.clock.now(), phase))
         rotation = self._enter(phase, steps.STEPS[phase](rotation, self._device))
@@ -157,39 +160,58 @@ class Rotator:
         ``rotation`` is as it was before the attempt. So a lock that is refused at
         the first try ends it, but one whose answer may have been lost earlier does not.
         """
+        phase = machine.next_phase(rotation)
         try:
-            if rotation.before_pivot and isinstance(error, PeerError):
+            if rotation.before_pivot and _ends(phase, error):
                 return self._enter(Phase.ABANDONED, _reason(error)), None
-            refused = isinstance(error, CredentialRefusedError)
-            if refused and machine.next_phase(rotation) is Phase.CONFIRMED:
+            if phase is Phase.CONFIRMED and isinstance(error, CredentialRefusedError):
                 return self._refused(rotation, error), None
+            held = rotation.phase is Phase.REVERTING and rotation.paused is not None
+            if held and isinstance(error, PeerError):
+                return self._forward_again(rotation, error), None
         except AgentError as trouble:
             error = trouble
         return self._pause(rotation, error)
 
     def _refused(self, rotation: Rotation, error: AgentError) -> Rotation:
-        if not steps.old_still_works(rotation, self._device):
-            raise ConfigError(
-                f"the gateway refuses the old and the new credential ({error})",
-                hint="the operator has to look at this device's keys on the gateway",
-            )
+        """Back, once it is sure that the gateway will not have the new pair but takes the old."""
+        try:
+            # The lock may have lapsed: with the old pair accepted, announce the key again.
+            steps.lock(rotation, self._device)
+            return self._enter(Phase.CONFIRMED, steps.confirm(rotation, self._device))
+        except CredentialRefusedError:
+            if not steps.old_still_works(rotation, self._device):
+                raise ConfigError(
+                    f"the gateway refuses the old and the new credential ({error})",
+                    hint="the operator has to look at this device's keys on the gateway",
+                ) from error
+        except PeerError:
+            pass  # it knows the old pair, and will not hear of the new key
         return self._enter(Phase.REVERTING, _reason(error))
 
-    def _reverted(self, rotation: Rotation) -> Rotation:
-        steps.revert(rotation, self._device)
-        return self._enter(Phase.ABANDONED, rotation.facts[Phase.REVERTING])
+    def _forward_again(self, rotation: Rotation, error: AgentError) -> Rotation:
+        """A gateway that holds on to the new key at a later run may take it by now."""
+        try:
+            self._device.sessions.gateway(rotation.new).handshake()
+        except PeerError:
+            raise error from None
+        return self._enter(Phase.COMMITTED, steps.commit(rotation, self._device))
 
     def _pause(self, rotation: Rotation, error: AgentError) -> tuple[Rotation, Outcome]:
         phase = machine.next_phase(rotation)
         facts: dict[str, str | int | bool] = {"reason": str(error)}
         if isinstance(error, TemporaryError) and error.retry_after_s is not None:
             facts["retry_after_s"] = int(error.retry_after_s)
-        # Where the disk is the trouble the pause stays untold: the phase is what counts.
-        with contextlib.suppress(ConfigError):
-            rotation = self._add(Record(Kind.PAUSE, self._device.clock.now(), phase, facts))
+        # A pause like the one before says nothing new, and a disk in trouble takes none.
+        if rotation.paused is None or not rotation.paused.says(phase, facts):
+            with contextlib.suppress(ConfigError):
+                rotation = self._add(Record(Kind.PAUSE, self._device.clock.now(), phase, facts))
+        hint = error.hint
+        if isinstance(error, PeerError):
+            hint = "the rotation stays open: the gateway knows the new key; tell the operator"
         waiting = isinstance(error, (TemporaryError, PeerError))
         result = Result.TRY_AGAIN if waiting else Result.NEEDS_PERSON
-        return rotation, Outcome(result, str(error), error.hint, rotation)
+        return rotation, Outcome(result, str(error), hint, rotation)
 
     def _closed(self, rotation: Rotation) -> Outcome:
         """At an end. What is left to do is done again if the power fails before the archive."""
@@ -217,6 +239,16 @@ class Rotator:
 
     def _add(self, record: Record) -> Rotation:
         return self._journal.add(record)
+
+
+def _ends(phase: Phase | None, error: AgentError) -> bool:
+    """Whether a failure before the pivot leaves nothing to try again."""
+    if isinstance(error, CredentialChangedError):
+        return True
+    if phase is Phase.LOCKED:
+        # Only an answer counts: an alert on a later connection says nothing of this request.
+        return isinstance(error, PeerError) and error.status is not None
+    return isinstance(error, PeerError)
 
 
 def _reason(error: AgentError) -> Facts:

@@ -10,20 +10,76 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Final
 
 from fioagent import certcheck, sota, x509
 from fioagent.certcheck import Issued
 from fioagent.config import document
-from fioagent.errors import ConfigError, CredentialRefusedError, NotSupportedError
+from fioagent.errors import (
+    ConfigError,
+    CredentialChangedError,
+    CredentialRefusedError,
+    NotSupportedError,
+    PeerError,
+    TemporaryError,
+)
 from fioagent.model import SOTA_KEYS, CredentialRef, Facts, sha256_hex
 from fioagent.ports import Moment
+from fioagent.rotation import preflight
 from fioagent.rotation.machine import Phase, Rotation
 from fioagent.rotation.preflight import require_pair, unsupported
 from fioagent.site import Device
 
 _ON_GATEWAY: Final = "the device's configuration on the gateway"
 _NO_CONFIG: Final = "none"
+# What a server says to a certificate that is not valid yet, depending on its TLS library.
+_CLOCK_ALERTS: Final = ("bad certificate", "certificate expired", "certificate unknown")
+_SETTLING_TIME: Final = timedelta(minutes=10)
+
+
+def require_known_credential(rotation: Rotation, device: Device) -> None:
+    """Before every phase: sota.toml names a credential of this rotation, and it is the same still.
+
+    A new registration in the middle gives the device another identity, under the
+    same file names perhaps. Nothing of it may be replaced or removed.
+
+    Raises:
+        ConfigError: asked to go on with other files of sota.toml.
+        CredentialChangedError: what was found instead.
+    """
+    begun = rotation.facts[Phase.BEGUN]
+    if str(begun["sota_paths"]) != ",".join(device.site.sota_paths):
+        raise ConfigError(
+            f"cannot go on with rotation {rotation.id}: it was begun with other files of sota.toml",
+            hint=f"use the same again: SOTA_DIR={begun['sota_paths']}",
+        )
+    live = device.live_credential()
+    if live not in _credentials_in(rotation):
+        raise CredentialChangedError(
+            f"cannot go on with rotation {rotation.id}: sota.toml names {live.key}, "
+            "which it does not know",
+            hint="somebody has changed sota.toml or registered the device since it began",
+        )
+    if live == rotation.old:
+        certificate = device.keys.certificate(live)
+        if certificate is None or sha256_hex(certificate.der) != begun["old_sha256"]:
+            raise CredentialChangedError(
+                f"cannot go on with rotation {rotation.id}: {live.certificate} is another "
+                "certificate than the one that it began with",
+                hint="the device was registered again since; the operator has to decide",
+            )
+
+
+def _credentials_in(rotation: Rotation) -> tuple[CredentialRef, ...]:
+    """What sota.toml may name in a phase; a commit or a way back may have been cut in half."""
+    match rotation.phase:
+        case Phase.DEVICE_CONFIG_UPDATED | Phase.REVERTING:
+            return (rotation.old, rotation.new)
+        case Phase.COMMITTED | Phase.CONFIRMED | Phase.SERVICES_RESTARTED | Phase.RETIRED:
+            return (rotation.new,)
+        case _:
+            return (rotation.old,)
 
 
 def generate_key(rotation: Rotation, device: Device) -> Facts:
@@ -44,12 +100,13 @@ def issue_certificate(rotation: Rotation, device: Device) -> Facts:
     After a 202 or a lost answer the same request goes out again, byte for byte:
     servers find a pending one by it, and an ECDSA signature is never the same twice.
     """
+    preflight.require_clock(device, preflight.require_pair(device, rotation.old))
     stored = device.keys.certificate(rotation.new)
     answer = [stored.der] if stored is not None else _enrol(rotation, device)
     issued = _checked(answer, rotation, device)
     if stored is None:
         device.keys.store_certificate(rotation.new, issued.certificate)
-    _require_trusted(rotation, device)
+    _require_trusted(rotation, device, issued)
     return _described(issued)
 
 
@@ -69,13 +126,20 @@ def _checked(answer: list[bytes], rotation: Rotation, device: Device) -> Issued:
     )
 
 
-def _require_trusted(rotation: Rotation, device: Device) -> None:
+def _require_trusted(rotation: Rotation, device: Device, issued: Issued) -> None:
     """A CA that the gateway does not trust is found while backing out is free."""
-    match device.settings.rotation_trust_check:
-        case "gateway":
-            device.sessions.gateway(rotation.new).handshake()
-        case "est":
-            device.sessions.est(rotation.est_url, rotation.new).handshake()
+    try:
+        match device.settings.rotation_trust_check:
+            case "gateway":
+                device.sessions.gateway(rotation.new).handshake()
+            case "est":
+                device.sessions.est(rotation.est_url, rotation.new).handshake()
+    except CredentialRefusedError as error:
+        # EST servers do not back-date, and a gateway's clock may be behind theirs.
+        age = device.clock.now() - issued.certificate.not_before
+        if error.alert in _CLOCK_ALERTS and age < _SETTLING_TIME:
+            raise TemporaryError(f"{error}; the certificate may be too young for it") from error
+        raise
 
 
 def _described(issued: Issued) -> Facts:
@@ -108,6 +172,8 @@ def stage_config(rotation: Rotation, device: Device) -> Facts:
     if config is None:
         return {"config": _NO_CONFIG}
     staged = _resealed(config, rotation.new, rotation, device)
+    if staged is None:
+        return {"config": "unreadable"}
     device.disk.replace(device.site.staged_config, staged, mode=0o600)
     return {"source_sha256": sha256_hex(config), "staged_sha256": sha256_hex(staged)}
 
@@ -129,33 +195,34 @@ def _rewrite_device_config(
         return {"device_config": "readable already"}
     sealed = document.resealed(config, [device.keys.private_key(old)], recipient, _ON_GATEWAY)
     files = document.files(sealed, _ON_GATEWAY)
-    gateway.patch_config(files, x509.spki_pem(recipient.public_key()))
+    pem = x509.spki_pem(recipient.public_key())
+    try:
+        gateway.patch_config(files, pem)
+    except PeerError as refused:
+        # The lock may have lapsed since; the same announcement again is no change.
+        try:
+            gateway.set_next_key(pem)
+            gateway.patch_config(files, pem)
+        except PeerError:
+            raise refused from None
     return {"device_config": "re-encrypted", "files": len(files)}
 
 
 def commit(rotation: Rotation, device: Device) -> Facts:
     """sota.toml, then config.encrypted. Local alone: it can be finished without a network."""
     require_pair(device, rotation.new)
-    _point_sota_at(rotation.new, rotation.old, device)
+    _point_sota_at(rotation.new, device)
     _put_config_in_place(rotation, device)
     moment = device.clock.moment()
     return {"boot_id": moment.boot_id, "monotonic_us": moment.monotonic_us}
 
 
-def _point_sota_at(credential: CredentialRef, expected: CredentialRef, device: Device) -> None:
-    """From ``expected`` to ``credential``; a third one is not ours to replace."""
+def _point_sota_at(credential: CredentialRef, device: Device) -> None:
     keys = SOTA_KEYS[credential.store]
     merged = device.sota()
     wanted = dict(zip(keys, (credential.key, credential.certificate), strict=True))
     if {key: merged.get(key) for key in keys} == wanted:
         return
-    found = device.live_credential()
-    if found != expected:
-        raise ConfigError(
-            f"cannot put the credential in place: sota.toml names {found.key} "
-            f"where the rotation knows {expected.key}",
-            hint="somebody has changed sota.toml since the rotation began; put it back",
-        )
     file = sota.file_to_edit(merged, keys, device.disk.can_replace)
     device.disk.replace(file.path, sota.edited(file, wanted))
 
@@ -168,16 +235,28 @@ def _put_config_in_place(rotation: Rotation, device: Device) -> None:
     facts = rotation.facts[Phase.CONFIG_STAGED]
     staged = device.disk.read_if_there(device.site.staged_config) or b""
     found = (sha256_hex(current), sha256_hex(staged))
-    if found != (facts.get("source_sha256"), facts.get("staged_sha256")):
-        staged = _resealed(current, rotation.new, rotation, device)
-    if staged != current:
+    if found == (facts.get("source_sha256"), facts.get("staged_sha256")):
+        _replace_config(staged, current, device)
+    else:
+        _replace_config(_resealed(current, rotation.new, rotation, device), current, device)
+
+
+def _replace_config(config: bytes | None, current: bytes, device: Device) -> None:
+    if config not in (None, current):
         # fioconfig keeps the config's Last-Modified in the file's time.
-        device.disk.replace(device.site.config, staged, keep_time=True)
+        device.disk.replace(device.site.config, config, keep_time=True)
 
 
-def _resealed(config: bytes, to: CredentialRef, rotation: Rotation, device: Device) -> bytes:
+def _resealed(config: bytes, to: CredentialRef, rotation: Rotation, device: Device) -> bytes | None:
+    """None for what is no config: preflight has seen a good one, the next check-in brings another.
+
+    By then the gateway may know the new key, and a damaged file must not hold the rotation.
+    """
     keys = [device.keys.private_key(each) for each in (rotation.old, rotation.new)]
-    return document.resealed(config, keys, device.keys.private_key(to), device.site.config)
+    try:
+        return document.resealed(config, keys, device.keys.private_key(to), device.site.config)
+    except ConfigError:
+        return None
 
 
 def confirm(rotation: Rotation, device: Device) -> Facts:
@@ -204,7 +283,13 @@ def restart_services(rotation: Rotation, device: Device) -> Facts:
 
 
 def retire(rotation: Rotation, device: Device) -> Facts:
-    """The old pair and the staged copy are gone; nothing else is."""
+    """The old pair and the staged copy are gone; nothing else is.
+
+    Another program may have written either configuration under the old key since
+    they were re-encrypted. So both are looked at once more, while it is there.
+    """
+    _put_config_in_place(rotation, device)
+    _rewrite_device_config(device, rotation.new, rotation.old, rotation.new)
     device.keys.retire(rotation.old, rotation.new)
     device.disk.remove(device.site.staged_config)
     return {}
@@ -229,12 +314,10 @@ def revert(rotation: Rotation, device: Device) -> None:
 
     sota.toml first: from that write on the device can be reached again.
     """
-    _point_sota_at(rotation.old, rotation.new, device)
+    _point_sota_at(rotation.old, device)
     current = device.disk.read_if_there(device.site.config)
     if current is not None:
-        restored = _resealed(current, rotation.old, rotation, device)
-        if restored != current:
-            device.disk.replace(device.site.config, restored, keep_time=True)
+        _replace_config(_resealed(current, rotation.old, rotation, device), current, device)
     _rewrite_device_config(device, rotation.old, rotation.new, rotation.old)
 
 

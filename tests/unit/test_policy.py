@@ -8,7 +8,7 @@ import pytest
 
 from fioagent.model import CredentialRef, RotationId, Store
 from fioagent.rotation.machine import Pause, Phase, Rotation
-from fioagent.rotation.policy import clock_is_plausible, due_at, retry_at
+from fioagent.rotation.policy import clock_is_plausible, due_at, wait_until
 
 _AT = datetime(2026, 11, 1, 12, 0, tzinfo=timezone.utc)
 _DAY = timedelta(days=1)
@@ -38,19 +38,31 @@ def test_a_rotation_is_due_after_a_share_of_the_life(share: float, days: float) 
 
 
 def test_no_pause_is_no_reason_to_wait() -> None:
-    assert retry_at(_rotation(None)) is None
+    assert wait_until(_rotation(None), _AT) is None
 
 
 def test_a_pause_that_nobody_asked_for_is_no_reason_to_wait() -> None:
-    assert retry_at(_rotation(Pause(_AT, Phase.CERT_ISSUED, "timed out", None))) is None
+    pause = Pause(_AT, Phase.CERT_ISSUED, "timed out", None)
+
+    assert wait_until(_rotation(pause), _AT) is None
 
 
-@pytest.mark.parametrize("seconds", [0, 1, 3600])
+@pytest.mark.parametrize("seconds", [1, 3600])
 def test_a_peer_that_asks_for_time_gets_it(seconds: int) -> None:
     """Counted from the answer, not from when somebody looks."""
     pause = Pause(_AT, Phase.CERT_ISSUED, "busy", seconds)
 
-    assert _AT + timedelta(seconds=seconds) == retry_at(_rotation(pause))
+    until = _AT + timedelta(seconds=seconds)
+    assert until == wait_until(_rotation(pause), _AT)
+    assert until == wait_until(_rotation(pause), until - timedelta(seconds=1))
+    assert wait_until(_rotation(pause), until) is None
+
+
+def test_a_pause_from_the_future_is_no_reason_to_wait() -> None:
+    """A wrong clock wrote it; the right one must not wait for months."""
+    pause = Pause(_AT + 200 * _DAY, Phase.CERT_ISSUED, "busy", 60)
+
+    assert wait_until(_rotation(pause), _AT) is None
 
 
 @pytest.mark.parametrize(
