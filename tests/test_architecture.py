@@ -45,7 +45,11 @@ ADAPTERS = {
 }
 # What pure code has no business with; os.path computes, the rest of os acts.
 EFFECTFUL = {"fcntl", "random", "requests", "shutil", "socket", "subprocess", "tempfile", "time"}
-ROTATION = {"rotation.current_target", "rotation.journal", "rotation.preflight"} | {
+ROTATION = {
+    "rotation.current_target",
+    "rotation.identity",
+    "rotation.journal",
+    "rotation.preflight",
     "rotation.reporter",
     "rotation.rotator",
     "rotation.steps",

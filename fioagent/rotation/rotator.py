@@ -24,7 +24,7 @@ from fioagent.errors import (
     TemporaryError,
 )
 from fioagent.model import Facts, RotationId, sha256_hex
-from fioagent.rotation import current_target, machine, preflight, steps
+from fioagent.rotation import current_target, identity, machine, preflight, steps
 from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Kind, Phase, Record, Rotation
 from fioagent.rotation.reporter import Reporter
@@ -143,7 +143,7 @@ class Rotator:
         phase = machine.next_phase(rotation)
         if phase is None:
             raise AssertionError(f"{rotation.phase.value} is an end")
-        steps.require_known_credential(rotation, self._device)
+        identity.require_known_credential(rotation, self._device)
         if phase is Phase.ABANDONED:
             steps.revert(rotation, self._device)
             return self._enter(Phase.ABANDONED, rotation.facts[Phase.REVERTING])
