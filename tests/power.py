@@ -85,19 +85,29 @@ class Wired:
         return effect
 
 
-class WiredSessions:
-    """``ports.Sessions`` whose peers are behind the switch."""
+class WrappedSessions:
+    """``ports.Sessions`` with something between the agent and each peer."""
 
-    def __init__(self, sessions: Sessions, switch: Switch) -> None:
+    def __init__(self, sessions: Sessions, wrap: Callable[[object], object]) -> None:
         self._sessions = sessions
-        self._switch = switch
+        self._wrap = wrap
         self.trusted_roots = sessions.trusted_roots
 
     def gateway(self, credential: CredentialRef) -> Gateway:
-        return cast("Gateway", Wired(self._sessions.gateway(credential), self._switch))
+        return cast("Gateway", self._wrap(self._sessions.gateway(credential)))
 
     def est(self, url: str, credential: CredentialRef) -> Est:
-        return cast("Est", Wired(self._sessions.est(url, credential), self._switch))
+        return cast("Est", self._wrap(self._sessions.est(url, credential)))
+
+
+def rotate_with(world: World, wrap: Callable[[object], object], identifier: str) -> Outcome:
+    """``fioagent rotate --now --id``, with ``wrap`` around each peer."""
+    with agent.opened([], world.device.env) as opened:
+        sessions = WrappedSessions(opened.device.sessions, wrap)
+        device = dataclasses.replace(opened.device, sessions=sessions)
+        return agent.Agent(device, world.device.env["SECRETS_DIR"]).rotate(
+            now=True, est_url=None, rotation_id=identifier, watch=lambda _: None
+        )
 
 
 def rotate(
@@ -111,7 +121,7 @@ def rotate(
     with agent.opened([], world.device.env, disk=disk) as opened:
         device = dataclasses.replace(
             opened.device,
-            sessions=WiredSessions(opened.device.sessions, switch),
+            sessions=WrappedSessions(opened.device.sessions, lambda peer: Wired(peer, switch)),
             services=cast("Services", Wired(wrap(opened.device.services), switch)),
         )
         return agent.Agent(device, world.device.env["SECRETS_DIR"]).rotate(

@@ -17,16 +17,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fioagent import agent
-from fioagent.errors import TemporaryError
+from fioagent.errors import CredentialRefusedError, TemporaryError
 from fioagent.factory import Factory
 from fioagent.ports import Moment
 from fioagent.rotation.rotator import Result
 from tests import needs
-from tests.power import PowerCutError, StopAt, rotate
+from tests.power import PowerCutError, StopAt, rotate, rotate_with
 from tests.world import Ran, World
 
 # Root without its power over modes and mounts, as the service runs in its sandbox.
@@ -297,6 +298,29 @@ def test_lock_that_is_refused_after_its_answer_was_lost(world: World) -> None:
     world.check_old_pair_is_live()
     world.factory.set_knob("patch_device", "on")
     world.factory.set_knob("patch_device_lose_answer", "off")
+    assert world.rotate().code == 0
+
+
+class AlertAfterTheLock:
+    """``ports.Gateway`` that locks; then its answer is lost and an alert is all that is heard."""
+
+    def __init__(self, gateway: Any) -> None:
+        self._gateway = gateway
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gateway, name)
+
+    def set_next_key(self, public_key_pem: str) -> None:
+        self._gateway.set_next_key(public_key_pem)
+        raise CredentialRefusedError("the gateway refuses us", alert="access denied")
+
+
+def test_alert_in_place_of_the_answer_to_the_lock(world: World) -> None:
+    """It says nothing of the request that went before: the key is kept."""
+    outcome = rotate_with(world, AlertAfterTheLock, "certs-1")
+
+    assert outcome.result is Result.TRY_AGAIN
+    assert (world.storage / "pkey.certs-1.pem").exists()
     assert world.rotate().code == 0
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-from fioagent import agent
 from fioagent.errors import TemporaryError
-from fioagent.model import CredentialRef
-from fioagent.ports import Est, Gateway, Sessions
 from fioagent.rotation.rotator import Outcome, Result
+from tests.power import rotate_with
 from tests.test_rotation import SUCCESS
 from tests.world import World
 
@@ -17,7 +14,7 @@ from tests.world import World
 class Deaf:
     """``ports.Gateway`` that takes everything but events."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: object) -> None:
         self._gateway = gateway
 
     def __getattr__(self, name: str) -> Any:
@@ -27,27 +24,8 @@ class Deaf:
         raise TemporaryError("cannot report events: the gateway answered 503")
 
 
-class DeafSessions:
-    """``ports.Sessions`` with a deaf gateway; the rest is real."""
-
-    def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
-        self.trusted_roots = sessions.trusted_roots
-
-    def gateway(self, credential: CredentialRef) -> Gateway:
-        deaf: Any = Deaf(self._sessions.gateway(credential))
-        return deaf  # type: ignore[no-any-return]  # the protocol, by __getattr__
-
-    def est(self, url: str, credential: CredentialRef) -> Est:
-        return self._sessions.est(url, credential)
-
-
 def rotate_unheard(world: World, identifier: str) -> Outcome:
-    with agent.opened([], world.device.env) as opened:
-        device = dataclasses.replace(opened.device, sessions=DeafSessions(opened.device.sessions))
-        return agent.Agent(device, world.device.env["SECRETS_DIR"]).rotate(
-            now=True, est_url=None, rotation_id=identifier, watch=lambda _: None
-        )
+    return rotate_with(world, Deaf, identifier)
 
 
 def test_events_never_hold_a_rotation_up(world: World) -> None:

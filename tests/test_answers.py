@@ -1,8 +1,9 @@
-"""What an EST server may answer to a re-enrolment, over real TLS, one scenario a row."""
+"""What servers may answer, over real TLS, one scenario a row."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from fioagent.errors import (
     TemporaryError,
 )
 from fioagent.est import HttpEst
+from fioagent.gateway import HttpGateway
 from fioagent.http import MAX_BODY, Session
 from tests.world import World
 
@@ -39,23 +41,28 @@ class Answer:
 
 
 Ask = Callable[[Answer], list[bytes]]
+Connect = Callable[[Answer], Session]
 
 
 @pytest.fixture
-def ask(world: World) -> Iterator[Ask]:
-    """Sends a request to a server that gives the wanted answer; the certificates in it."""
+def connect(world: World) -> Iterator[Connect]:
+    """Connects to a server that gives the wanted answer to whatever it is asked."""
     wanted: list[Answer] = []
+    sessions: list[Session] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
             answer = wanted[-1]
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
-            self.wfile.write(answer.body)
+            with contextlib.suppress(ConnectionError):  # the client may have read enough
+                self.wfile.write(answer.body)
+
+        do_GET = do_POST  # noqa: N815  # the library's name
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the library's name
             """Nothing."""
@@ -68,19 +75,24 @@ def ask(world: World) -> Iterator[Ask]:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
 
-        def send(answer: Answer) -> list[bytes]:
+        def session(answer: Answer) -> Session:
             wanted.append(answer)
             client = tls.client_context((world.storage / "root.crt").read_bytes())
             client.load_cert_chain(*world.live_pair())
-            session = Session(f"https://localhost:{server.server_port}/est", client)
-            try:
-                return HttpEst(session).reenroll(b"\x30\x03\x02\x01\x00")
-            finally:
-                session.close()
+            sessions.append(Session(f"https://localhost:{server.server_port}/est", client))
+            return sessions[-1]
 
-        yield send
+        yield session
+        for each in sessions:
+            each.close()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def ask(connect: Connect) -> Ask:
+    """The certificates in the wanted answer to a re-enrolment."""
+    return lambda answer: HttpEst(connect(answer)).reenroll(b"\x30\x03\x02\x01\x00")
 
 
 @pytest.fixture
@@ -170,3 +182,35 @@ def test_the_servers_wish_to_wait_is_kept(ask: Ask, answer: Answer, seconds: flo
         ask(answer)
 
     assert seconds == caught.value.retry_after_s
+
+
+def test_a_gateway_that_sends_its_whole_configuration_has_accepted_us(connect: Connect) -> None:
+    """However long it is: the check asks for the status alone."""
+    longer = Answer(200, b"x" * (MAX_BODY + 1), {"Content-Type": "application/json"})
+
+    assert HttpGateway(connect(longer)).check() == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (302, b"", TemporaryError),
+        (400, b"no", PeerError),
+        (401, b"no", CredentialRefusedError),
+        (403, b"no", CredentialRefusedError),
+        (404, b"no", NotSupportedError),
+        (405, b"no", NotSupportedError),
+        (429, b"no", TemporaryError),
+        (500, b"no", TemporaryError),
+        (502, b"no", TemporaryError),
+        (502, b"Key rotation is not supported", CredentialRefusedError),
+    ],
+)
+def test_a_gateways_no_is_definite_or_not(
+    connect: Connect, status: int, body: bytes, kind: type[AgentError]
+) -> None:
+    """Only a definite one may end a rotation."""
+    with pytest.raises(kind) as caught:
+        HttpGateway(connect(Answer(status, body, {}))).check()
+
+    assert type(caught.value) is kind
