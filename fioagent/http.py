@@ -64,6 +64,7 @@ class Session:
         self.host = parts.hostname or ""
         self.port = parts.port or 443
         self._context = context
+        self._answered = False
         self._session = requests.Session()
         # Else REQUESTS_CA_BUNDLE would widen the trust and HTTPS_PROXY reroute it.
         self._session.trust_env = False
@@ -96,15 +97,23 @@ class Session:
             TemporaryError: not reached, not trusted, too slow, or too much.
         """
         try:
-            return self._exchange(method, path, body, headers or {}, discard=discard)
+            answer = self._exchange(method, path, body, headers or {}, discard=discard)
         except requests.RequestException as error:
             cause = _cause(error)
             late = isinstance(cause, _AMBIGUOUS) and not isinstance(cause, ConnectionRefusedError)
+            if late and self._answered:
+                # A connection that was kept alive may have died meanwhile. Whatever we
+                # ask for may be asked for twice.
+                self._answered = False
+                self._session.close()
+                return self.request(method, path, body=body, headers=headers, discard=discard)
             if late or tls.refusal(cause) is not None:
                 # A broken write may hide a late alert, and an alert may be anybody's word;
                 # a handshake that is read to its end tells.
                 self.handshake()
             raise tls.explained(cause, self.host, self.port) from error
+        self._answered = True
+        return answer
 
     def _exchange(
         self,

@@ -41,19 +41,25 @@ class Answer:
 
 
 Ask = Callable[[Answer], list[bytes]]
-Connect = Callable[[Answer], Session]
+Connect = Callable[..., Session]  # of any number of answers
 
 
 @pytest.fixture
 def connect(world: World) -> Iterator[Connect]:
-    """Connects to a server that gives the wanted answer to whatever it is asked."""
+    """Connects to a server that gives the wanted answers in turn, the last one for ever."""
     wanted: list[Answer] = []
     sessions: list[Session] = []
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 5
+
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            answer = wanted[-1]
+            answer = wanted.pop(0) if len(wanted) > 1 else wanted[0]
+            if answer.status == 0:
+                self.close_connection = True
+                return
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
@@ -75,8 +81,8 @@ def connect(world: World) -> Iterator[Connect]:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
 
-        def session(answer: Answer) -> Session:
-            wanted.append(answer)
+        def session(*answers: Answer) -> Session:
+            wanted[:] = answers
             client = tls.client_context((world.storage / "root.crt").read_bytes())
             client.load_cert_chain(*world.live_pair())
             sessions.append(Session(f"https://localhost:{server.server_port}/est", client))
@@ -189,6 +195,22 @@ def test_a_gateway_that_sends_its_whole_configuration_has_accepted_us(connect: C
     longer = Answer(200, b"x" * (MAX_BODY + 1), {"Content-Type": "application/json"})
 
     assert HttpGateway(connect(longer)).check() == 200
+
+
+def test_a_connection_that_died_while_it_was_kept_is_made_anew(connect: Connect) -> None:
+    """Once: a NAT or an idle timeout on the way is no reason to pause."""
+    session = connect(Answer(204, headers={}), Answer(0), Answer(204, headers={}))
+
+    assert [session.request("GET", "/").status for _ in range(2)] == [204, 204]
+
+
+def test_a_server_that_never_answers_is_asked_no_third_time(connect: Connect) -> None:
+    """Nor is a first request repeated: nothing says that the connection was old."""
+    session = connect(Answer(204, headers={}), Answer(0))
+
+    assert session.request("GET", "/").status == 204
+    with pytest.raises(TemporaryError, match="cannot reach localhost"):
+        session.request("GET", "/")
 
 
 @pytest.mark.parametrize(

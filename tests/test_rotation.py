@@ -131,6 +131,28 @@ def test_only_two_values_of_sota_toml_change(world: World) -> None:
     assert stat.S_IMODE(world.sota_toml.stat().st_mode) == 0o604
 
 
+def test_the_file_of_highest_precedence_that_names_the_pair_is_edited(world: World) -> None:
+    """As fioconfig does it: one file gets both keys, so one rename commits them."""
+    fragments = world.device.directory / "conf.d"
+    fragments.mkdir()
+    local = fragments / "z-60-local.toml"
+    local.write_text(f'[import]\ntls_clientcert_path = "{world.storage}/client.pem"\n')
+    before = world.sota_toml.read_bytes()
+
+    ran = world.fioagent(
+        "rotate", "--now", "--id", "certs-1", environ={"SOTA_DIR": f"{world.sota_toml},{fragments}"}
+    )
+
+    assert ran.code == 0, ran.err
+    assert before == world.sota_toml.read_bytes()
+    assert local.read_text() == (
+        f'[import]\ntls_clientcert_path = "{world.storage}/client.certs-1.pem"\n'
+        f'tls_pkey_path = "{world.storage}/pkey.certs-1.pem"\n'
+    )
+    pair = (world.storage / "client.certs-1.pem", world.storage / "pkey.certs-1.pem")
+    assert world.ask("/config", pair).status_code == 200
+
+
 def test_the_operator_sees_the_events_of_fioconfig_and_one_truthful_end(world: World) -> None:
     """Names and order of the documents, once each, under one id, with the running target."""
     world.rotate("--id", "certs-42")

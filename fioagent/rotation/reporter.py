@@ -1,7 +1,7 @@
 """Delivery of update events: in order, at least once, and never in the way.
 
 The journals are the spool. Each remembers how many of its events the gateway
-has acknowledged; ended rotations are kept until that is all of them.
+has acknowledged; ended rotations are kept until that is all of them, ten at most.
 """
 
 from __future__ import annotations
