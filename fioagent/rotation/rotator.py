@@ -208,7 +208,7 @@ class Rotator:
                 rotation = self._add(Record(Kind.PAUSE, self._device.clock.now(), phase, facts))
         hint = error.hint
         if isinstance(error, PeerError):
-            hint = "the rotation stays open: the gateway knows the new key; tell the operator"
+            hint = "the rotation stays open: the gateway may know the new key; tell the operator"
         waiting = isinstance(error, (TemporaryError, PeerError))
         result = Result.TRY_AGAIN if waiting else Result.NEEDS_PERSON
         return rotation, Outcome(result, str(error), hint, rotation)
