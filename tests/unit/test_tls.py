@@ -78,7 +78,7 @@ class _Server(threading.Thread):
         context.verify_mode = ssl.CERT_REQUIRED
         context.minimum_version = context.maximum_version = version
         context.num_tickets = tickets
-        self._context = context
+        self._tls = context
         self._listener = socket.create_server((_HERE, 0))
         self._listener.settimeout(20)
         self._greeting = greeting
@@ -91,7 +91,7 @@ class _Server(threading.Thread):
         try:
             raw, _ = self._listener.accept()
             raw.settimeout(20)
-            with self._context.wrap_socket(raw, server_side=True) as connection:
+            with self._tls.wrap_socket(raw, server_side=True) as connection:
                 inner: Any = connection._sslobj  # type: ignore[attr-defined]  # public from 3.13
                 self.chain_length = len(inner.get_unverified_chain())
                 if self._greeting:
