@@ -101,9 +101,9 @@ class Session:
         except requests.RequestException as error:
             cause = _cause(error)
             late = isinstance(cause, _AMBIGUOUS) and not isinstance(cause, ConnectionRefusedError)
-            if late and self._answered:
-                # A connection that was kept alive may have died meanwhile. Whatever we
-                # ask for may be asked for twice.
+            if late and self._answered and method == "GET":
+                # A connection that was kept alive may have died meanwhile. Only a question
+                # is repeated: after a change, that its answer was lost has to be known.
                 self._answered = False
                 self._session.close()
                 return self.request(method, path, body=body, headers=headers, discard=discard)

@@ -19,6 +19,7 @@ from typing import Final
 from fioagent.errors import CredentialRefusedError, TemporaryError
 
 CONNECT_TIMEOUT_S: Final = 15.0
+HANDSHAKE_TIMEOUT_S: Final = 30.0  # in all, however it drips
 # How long a silent TLS 1.3 server may still send its verdict, as a multiple of
 # the time that connecting took. Servers in the field answer with a session
 # ticket within one round trip; this is for those that do not.
@@ -119,7 +120,8 @@ class _Handshake:
 
     Anybody on the line can send an alert in the clear. One about our certificate
     counts only after OpenSSL has checked the server's: under TLS 1.3 the handshake
-    is over by then, under 1.2 our certificate has gone out.
+    is over by then, under 1.2 our certificate has gone out. (Under 1.2 the alert
+    itself stays in the clear; who can relay the server can also cut the line.)
     """
 
     def __init__(self, context: ssl.SSLContext, host: str) -> None:
@@ -130,7 +132,7 @@ class _Handshake:
     def run(self, line: socket.socket) -> None:
         started = time.monotonic()
         while not self._is_shaken(line):
-            self._receive(line)
+            self._receive(line, started + HANDSHAKE_TIMEOUT_S - time.monotonic())
         self.server_is_authentic = True
         if self._tls.version() == "TLSv1.3":  # 1.2: the server has judged before its Finished
             took = time.monotonic() - started
@@ -153,19 +155,22 @@ class _Handshake:
         deadline = time.monotonic() + patience_s
         while (left := deadline - time.monotonic()) > 0:
             try:
-                self._tls.read(1)
+                if not self._tls.read(1):
+                    raise ConnectionResetError("the server closed the connection")
                 return  # it speaks first: it is content with us
             except ssl.SSLWantReadError:
                 session = self._tls.session
                 if session is not None and session.has_ticket:
                     return  # tickets come only after our certificate was accepted
-            line.settimeout(left)
             try:
-                self._receive(line)
+                self._receive(line, left)
             except TimeoutError:
                 return  # silent, and that is no refusal
 
-    def _receive(self, line: socket.socket) -> None:
+    def _receive(self, line: socket.socket, patience_s: float) -> None:
+        if patience_s <= 0:
+            raise TimeoutError
+        line.settimeout(patience_s)
         received = line.recv(16 * 1024)
         if not received:
             raise ConnectionResetError("the server closed the connection")

@@ -53,14 +53,16 @@ class Switch:
 
 
 class StopAt(Switch):
-    """Goes off at the first point of this name."""
+    """Goes off at the ``nth`` point of this name."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, nth: int = 1) -> None:
         super().__init__()
         self.name = name
+        self.left = nth
 
     def point(self, name: str) -> None:
-        if name == self.name:
+        self.left -= name == self.name
+        if self.left <= 0:
             raise PowerCutError(name)
 
 

@@ -44,6 +44,11 @@ Ask = Callable[[Answer], list[bytes]]
 Connect = Callable[..., Session]  # of any number of answers
 
 
+class QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that has read enough is no trouble."""
+
+
 @pytest.fixture
 def connect(world: World) -> Iterator[Connect]:
     """Connects to a server that gives the wanted answers in turn, the last one for ever."""
@@ -68,7 +73,7 @@ def connect(world: World) -> Iterator[Connect]:
             with contextlib.suppress(ConnectionError):  # the client may have read enough
                 self.wfile.write(answer.body)
 
-        do_GET = do_POST  # noqa: N815  # the library's name
+        do_GET = do_PATCH = do_POST  # noqa: N815  # the library's names
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the library's name
             """Nothing."""
@@ -76,7 +81,7 @@ def connect(world: World) -> Iterator[Connect]:
     cloud = world.factory.paths.directory / "cloud"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cloud / "est-tls.pem", cloud / "est-tls.key")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with QuietServer(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -202,6 +207,15 @@ def test_a_connection_that_died_while_it_was_kept_is_made_anew(connect: Connect)
     session = connect(Answer(204, headers={}), Answer(0), Answer(204, headers={}))
 
     assert [session.request("GET", "/").status for _ in range(2)] == [204, 204]
+
+
+def test_a_change_is_not_repeated_behind_our_back(connect: Connect) -> None:
+    """That its answer was lost has to be known: the gateway may have taken it."""
+    session = connect(Answer(204, headers={}), Answer(0), Answer(405, b"", {}))
+    session.request("GET", "/")
+
+    with pytest.raises(TemporaryError, match="cannot reach localhost"):
+        session.request("PATCH", "/device", body=b"{}")
 
 
 def test_a_server_that_never_answers_is_asked_no_third_time(connect: Connect) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from fioagent import agent
-from fioagent.errors import CredentialRefusedError, TemporaryError
+from fioagent.errors import CredentialRefusedError, PeerError, TemporaryError
 from fioagent.factory import Factory
 from fioagent.ports import Moment
 from fioagent.rotation.rotator import Result
@@ -635,22 +635,28 @@ def own(tmp_path: Path) -> OwnFactory:
     return made[0]
 
 
-def test_gateway_that_keeps_its_lock_on_the_way_back(own: OwnFactory, tmp_path: Path) -> None:
+@pytest.mark.parametrize("configured", [True, False])
+def test_gateway_that_keeps_its_lock_on_the_way_back(
+    own: OwnFactory, tmp_path: Path, configured: bool
+) -> None:
     """The old pair is live at once; when the gateway takes the new one, it goes on.
 
     The new key stays: the gateway's copy of the configuration opens with nothing else.
     """
     with own.factory.serving() as urls:
         world = World(own.factory, urls, tmp_path / "device")
-        world.give_config()
+        if configured:
+            world.give_config()
         world.set_setting('[rotation]\ntrust_check = "none"')
         own.factory.set_knob("est_ca", "foreign-ca")
         for _ in range(2):
-            told(world.rotate("--id", "certs-1"), 75, "public-key is not the key")
+            told(world.rotate("--id", "certs-1"), 75, "answered 409")
 
             assert world.live_pair()[1] == world.storage / "pkey.pem"
             world.check_reachable()
-            world.check_every_value_opens_with_a_key_at_hand()
+            assert (world.storage / "pkey.certs-1.pem").exists()
+            if configured:
+                world.check_every_value_opens_with_a_key_at_hand()
     trusted = own.factory.paths.directory / "pki" / "local-ca.pem"
     foreign = own.factory.paths.directory / "cloud" / "foreign-ca.pem"
     trusted.chmod(0o600)
@@ -662,8 +668,69 @@ def test_gateway_that_keeps_its_lock_on_the_way_back(own: OwnFactory, tmp_path: 
         assert ran.code == 0, ran.err
         world.check_reachable()
         world.check_nothing_left_behind()
-        assert world.opened_config() == world.opened_device_config()
+        if configured:
+            assert world.opened_config() == world.opened_device_config()
     assert world.event_names()[-1] == ("CertRotationCompleted", True)
+
+
+def test_gateway_that_takes_the_new_pair_from_somebody_else_on_the_way_back(world: World) -> None:
+    """Power fails on the way back, another program uses the new pair, and the gateway switches."""
+    world.pause_before_the_commit("certs-1")
+    world.make_the_gateway_forget_the_new_key()
+    with pytest.raises(PowerCutError):
+        rotate(world, StopAt("before check", nth=3), "certs-1")
+    status = world.fioagent("status", "--json").lines[0]["rotation"]
+    assert status["phase"] == "reverting"
+    world.factory.set_knob("second_lock", "replace")
+    world.announce(world.key().public_key(), world.old_pair())
+    world.check_reachable()
+
+    assert world.rotate().code == 0
+
+    world.check_reachable()
+    world.check_nothing_left_behind()
+
+
+class AnswersTheSecondTime:
+    """``ports.Gateway`` that refuses the new pair once, then takes it and answers nonsense."""
+
+    def __init__(self, gateway: Any) -> None:
+        self._gateway = gateway
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gateway, name)
+
+    checks = 0
+
+    def check(self) -> int:
+        type(self).checks += 1
+        if self.checks == 1:
+            raise CredentialRefusedError("the gateway refuses us", status=403)
+        self._gateway.check()
+        raise PeerError("the gateway answered 400", status=400)
+
+
+def test_answer_to_the_new_pair_that_is_no_refusal_of_it(world: World) -> None:
+    """The gateway has switched over: going back would show it a key that it denies."""
+    AnswersTheSecondTime.checks = 0
+
+    outcome = rotate_with(world, AnswersTheSecondTime, "certs-1")
+
+    assert outcome.result is Result.TRY_AGAIN
+    world.check_reachable()
+    assert world.rotate().code == 0
+
+
+def test_gateway_that_shows_its_configuration_no_more(world: World) -> None:
+    """It was re-encrypted before; a rotation that is confirmed does not hang on a second look."""
+    with pytest.raises(PowerCutError):
+        rotate(world, StopAt("before check"), "certs-1")
+    world.factory.set_knob("config_device", "404")
+
+    ran = world.rotate()
+
+    assert ran.code == 0, ran.err
+    world.check_nothing_left_behind()
 
 
 @pytest.mark.parametrize("point", ["before patch_config", "before check"])

@@ -15,9 +15,10 @@ from tests.world import BUNDLE, PLAIN, SECRET, World
 
 # The shape of a clean run; test_the_points_are_all_of_them keeps it true.
 POINTS_IN_A_CLEAN_RUN = 74
+POINTS_IN_A_SECOND_RUN = 84
 # An effect that fails has a point before it and none after.
 POINTS_IN_AN_ABANDONED_RUN = 29
-POINTS_IN_A_REVERTED_RUN = 46
+POINTS_IN_A_REVERTED_RUN = 50
 
 
 class CountedServices:
@@ -55,14 +56,14 @@ def live_key_pem(world: World) -> str:
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def check_finished(world: World) -> None:
+def check_finished(world: World, events: list[tuple[str, bool]] = SUCCESS) -> None:
     world.check_reachable()
     world.check_nothing_left_behind()
     world.check_no_secret_outside()
     assert world.ask("/config", world.old_pair()).status_code == 403
     assert {"app-secret": SECRET, "certs/ca-bundle.pem": BUNDLE, **PLAIN} == world.opened_config()
     assert world.opened_config() == world.opened_device_config()
-    assert SUCCESS == world.event_names()
+    assert events == world.event_names()
 
 
 def test_the_points_are_all_of_them(world: World) -> None:
@@ -72,6 +73,25 @@ def test_the_points_are_all_of_them(world: World) -> None:
     rotate(world, switch, "certs-1")
 
     assert POINTS_IN_A_CLEAN_RUN == len(switch.passed), switch.passed
+
+
+@pytest.mark.parametrize("cut", range(POINTS_IN_A_SECOND_RUN + 1))
+def test_power_cut_anywhere_in_the_second_rotation(world: World, cut: int) -> None:
+    """Its old pair has names of its own, and is gone where the first one became a link."""
+    world.rotate("--id", "certs-0")
+    switch = Switch(cut)
+    if cut == 0:
+        assert rotate(world, switch, "certs-1").result is Result.COMPLETED
+        assert len(switch.passed) == POINTS_IN_A_SECOND_RUN, switch.passed
+    else:
+        with pytest.raises(PowerCutError):
+            rotate(world, switch, "certs-1")
+        world.check_reachable()
+        world.check_every_value_opens_with_a_key_at_hand()
+        outcome = rotate(world, Switch(), "certs-1")
+        assert outcome.result in (Result.COMPLETED, Result.NOTHING_TO_DO)
+
+    check_finished(world, SUCCESS * 2)
 
 
 @pytest.mark.parametrize("polled", [False, True], ids=["quiet", "polled"])

@@ -103,9 +103,13 @@ class World:
         """Another key is announced in its place, for good: the new one will be refused."""
         self.factory.set_knob("foreign_public_key", "accept")
         self.factory.set_knob("second_lock", "replace")
-        other = ec.generate_private_key(ec.SECP256R1()).public_key()
-        pem = other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-        certificate, key = self.live_pair()
+        self.announce(ec.generate_private_key(ec.SECP256R1()).public_key(), self.live_pair())
+        self.factory.set_knob("second_lock", "409")
+
+    def announce(self, key_to_come: ec.EllipticCurvePublicKey, pair: tuple[Path, Path]) -> None:
+        """PATCH /device by ``pair``."""
+        pem = key_to_come.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        certificate, key = pair
         with requests.Session() as session:
             session.trust_env = False
             answer = session.patch(
@@ -117,7 +121,6 @@ class World:
                 timeout=10,
             )
         assert answer.status_code == 200
-        self.factory.set_knob("second_lock", "409")
 
     def set_setting(self, text: str) -> None:
         """Appends to the device's fioagent.toml."""

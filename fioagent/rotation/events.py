@@ -72,6 +72,7 @@ def of(records: Sequence[Record]) -> list[dict[str, object]]:
 def _told(records: Sequence[Record]) -> list[Event]:
     told: list[Event] = []
     failures: set[tuple[str | None, str]] = set()
+    phases: set[Phase | None] = set()
     for record in records:
         name, success, details = _event(record)
         if record.kind is Kind.PAUSE:
@@ -79,6 +80,10 @@ def _told(records: Sequence[Record]) -> list[Event]:
             if (name, details) in failures or len(failures) >= MAX_FAILURES:
                 continue
             failures.add((name, details))
+        elif record.kind is Kind.PHASE:
+            if record.phase in phases:
+                continue  # back and forward again
+            phases.add(record.phase)
         if name is not None:
             told.append(Event(name, success, _rfc3339(record), _cut(details)))
     return told

@@ -73,8 +73,7 @@ TRANSITIONS: Final[Mapping[Phase, tuple[Phase, ...]]] = MappingProxyType(
         Phase.RETIRED: (Phase.COMPLETED,),
         # REVERTING
         #   * the gateway refused the new credential, and still takes the old one
-        #   * sota.toml names the old credential again; config.encrypted opens with it
-        #   * both keys are on the device, until the gateway holds nothing under the new one
+        #   * both credentials are on the device, until the gateway needs the new one no more
         Phase.REVERTING: (Phase.ABANDONED, Phase.COMMITTED),
         # The ends.
         Phase.COMPLETED: (),

@@ -145,6 +145,9 @@ class Rotator:
             raise AssertionError(f"{rotation.phase.value} is an end")
         identity.require_known_credential(rotation, self._device)
         if phase is Phase.ABANDONED:
+            if not steps.old_still_works(rotation, self._device):
+                # Somebody has used the new pair since, and the gateway has taken it.
+                return self._enter(Phase.COMMITTED, steps.commit(rotation, self._device))
             steps.revert(rotation, self._device)
             return self._enter(Phase.ABANDONED, rotation.facts[Phase.REVERTING])
         if phase in machine.ATTEMPTS and not rotation.has_attempted(phase):
@@ -175,22 +178,28 @@ class Rotator:
 
     def _refused(self, rotation: Rotation, error: AgentError) -> Rotation:
         """Back, once it is sure that the gateway will not have the new pair but takes the old."""
+        waits = False
         try:
             # The lock may have lapsed: with the old pair accepted, announce the key again.
             steps.lock(rotation, self._device)
+            waits = True
             return self._enter(Phase.CONFIRMED, steps.confirm(rotation, self._device))
-        except CredentialRefusedError:
+        except PeerError as again:
+            if waits and not isinstance(again, CredentialRefusedError):
+                raise  # an answer to the new pair, and no refusal of it
             if not steps.old_still_works(rotation, self._device):
                 raise ConfigError(
                     f"the gateway refuses the old and the new credential ({error})",
                     hint="the operator has to look at this device's keys on the gateway",
                 ) from error
-        except PeerError:
-            pass  # it knows the old pair, and will not hear of the new key
-        return self._enter(Phase.REVERTING, _reason(error))
+        by_alert = isinstance(error, CredentialRefusedError) and error.alert is not None
+        facts = {**_reason(error), "gateway_waits": waits, "by_alert": by_alert}
+        return self._enter(Phase.REVERTING, facts)
 
     def _forward_again(self, rotation: Rotation, error: AgentError) -> Rotation:
-        """A gateway that holds on to the new key at a later run may take it by now."""
+        """A gateway whose TLS refused the new certificate may take it by now."""
+        if not rotation.facts[Phase.REVERTING]["by_alert"]:
+            raise error  # a handshake would tell nothing
         try:
             self._device.sessions.gateway(rotation.new).handshake()
         except PeerError:
@@ -207,7 +216,7 @@ class Rotator:
             with contextlib.suppress(ConfigError):
                 rotation = self._add(Record(Kind.PAUSE, self._device.clock.now(), phase, facts))
         hint = error.hint
-        if isinstance(error, PeerError):
+        if isinstance(error, PeerError) and Phase.CONFIRMED not in rotation.facts:
             hint = "the rotation stays open: the gateway may know the new key; tell the operator"
         waiting = isinstance(error, (TemporaryError, PeerError))
         result = Result.TRY_AGAIN if waiting else Result.NEEDS_PERSON

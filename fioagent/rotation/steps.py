@@ -8,6 +8,7 @@ the phase: references and digests, never a secret.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -148,7 +149,7 @@ def _rewrite_device_config(
     recipient = device.keys.private_key(new)
     if document.opens_with(config, recipient, _ON_GATEWAY):  # power may have failed after the PATCH
         return {"device_config": "readable already"}
-    sealed = document.resealed(config, [device.keys.private_key(old)], recipient, _ON_GATEWAY)
+    sealed = document.resealed(config, _keys_at_hand(device, old), recipient, _ON_GATEWAY)
     files = document.files(sealed, _ON_GATEWAY)
     pem = x509.spki_pem(recipient.public_key())
     try:
@@ -207,11 +208,20 @@ def _resealed(config: bytes, to: CredentialRef, rotation: Rotation, device: Devi
 
     By then the gateway may know the new key, and a damaged file must not hold the rotation.
     """
-    keys = [device.keys.private_key(each) for each in (rotation.old, rotation.new)]
+    keys = _keys_at_hand(device, rotation.old, rotation.new)
     try:
         return document.resealed(config, keys, device.keys.private_key(to), device.site.config)
     except ConfigError:
         return None
+
+
+def _keys_at_hand(device: Device, *credentials: CredentialRef) -> list[document.Key]:
+    """After a cut in the middle of retiring, the old one is gone already."""
+    found = []
+    for credential in credentials:
+        with contextlib.suppress(ConfigError):
+            found.append(device.keys.private_key(credential))
+    return found
 
 
 def confirm(rotation: Rotation, device: Device) -> Facts:
@@ -241,13 +251,18 @@ def retire(rotation: Rotation, device: Device) -> Facts:
     """The old pair and the staged copy are gone; nothing else is.
 
     Another program may have written either configuration under the old key since
-    they were re-encrypted. So both are looked at once more, while it is there.
+    they were re-encrypted. So both are looked at once more, while it is there. A
+    gateway that will not show or take its copy any more does not hold us: it got it before.
     """
     _put_config_in_place(rotation, device)
-    _rewrite_device_config(device, rotation.new, rotation.old, rotation.new)
+    facts: Facts = {}
+    try:
+        _rewrite_device_config(device, rotation.new, rotation.old, rotation.new)
+    except (PeerError, ConfigError) as error:
+        facts = {"note": f"the gateway's copy was not looked at again: {error}"}
     device.keys.retire(rotation.old, rotation.new)
     device.disk.remove(device.site.staged_config)
-    return {}
+    return facts
 
 
 def complete(rotation: Rotation, device: Device) -> Facts:
@@ -274,6 +289,10 @@ def revert(rotation: Rotation, device: Device) -> None:
     if current is not None:
         _replace_config(_resealed(current, rotation.old, rotation, device), current, device)
     _rewrite_device_config(device, rotation.old, rotation.new, rotation.old)
+    if rotation.facts[Phase.REVERTING]["gateway_waits"]:
+        # Else the gateway would wait for ever for a key that is destroyed next.
+        old = device.keys.private_key(rotation.old).public_key()
+        device.sessions.gateway(rotation.old).set_next_key(x509.spki_pem(old))
 
 
 def discard_new(rotation: Rotation, device: Device) -> None:

@@ -70,6 +70,7 @@ class _Server(threading.Thread):
         tickets: int = 2,
         greeting: bytes = b"",
         closes: bool = False,
+        politely: bool = False,
     ) -> None:
         super().__init__()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -83,6 +84,7 @@ class _Server(threading.Thread):
         self._listener.settimeout(20)
         self._greeting = greeting
         self._closes = closes
+        self._politely = politely
         self.port: int = self._listener.getsockname()[1]
         self.chain_length = 0
         self.received = b""
@@ -96,6 +98,8 @@ class _Server(threading.Thread):
                 self.chain_length = len(inner.get_unverified_chain())
                 if self._greeting:
                     connection.sendall(self._greeting)
+                if self._politely:
+                    connection.unwrap()
                 while not self._closes and (data := connection.recv(1000)):
                     self.received += data
         except OSError:
@@ -199,13 +203,14 @@ def test_no_certificate_at_all_is_a_refusal(server_pair: Path) -> None:
         tls.handshake(_client(None), _HERE, server.port)
 
 
+@pytest.mark.parametrize("politely", [False, True])
 def test_a_server_that_closes_without_a_word_has_not_refused(
-    server_pair: Path, client_pair: Path
+    server_pair: Path, client_pair: Path, politely: bool
 ) -> None:
     """Only a definite word of the peer counts; this may be a proxy or a restart."""
     version = ssl.TLSVersion.TLSv1_3
     with (
-        _Server(server_pair, version=version, tickets=0, closes=True) as server,
+        _Server(server_pair, version=version, tickets=0, closes=True, politely=politely) as server,
         pytest.raises(
             TemporaryError, match=rf"cannot reach 127\.0\.0\.1:{server.port}: the server"
         ),
