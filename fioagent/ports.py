@@ -100,6 +100,10 @@ class KeyStore(Protocol):
         """A durable key pair at its place, of the kind of ``like``; an earlier run's is kept."""
         ...
 
+    def has_key(self, credential: CredentialRef) -> bool:
+        """Whether there is one, readable or not."""
+        ...
+
     def private_key(self, credential: CredentialRef) -> ec.EllipticCurvePrivateKey:
         """The key; may be a token's, so it signs and exchanges but never shows itself."""
         ...

@@ -721,6 +721,22 @@ def test_answer_to_the_new_pair_that_is_no_refusal_of_it(world: World) -> None:
     assert world.rotate().code == 0
 
 
+def test_old_key_that_cannot_be_read_when_it_is_needed_once_more(world: World) -> None:
+    """What it opens is not lost yet: it is kept until a person has looked."""
+    before = (world.storage / "config.encrypted").read_bytes()
+    with pytest.raises(PowerCutError):
+        rotate(world, StopAt("before check"), "certs-1")
+    (world.storage / "config.encrypted").write_bytes(before)
+    (world.storage / "pkey.pem").write_bytes(b"damaged")
+
+    told(world.rotate(), 78, f"cannot read the private key {world.storage}/pkey.pem")
+
+    assert (world.storage / "pkey.pem").read_bytes() == b"damaged"
+    (world.storage / "pkey.pem").write_bytes(world.old_key)
+    assert world.rotate().code == 0
+    assert world.opened_config() == world.opened_device_config()
+
+
 def test_gateway_that_shows_its_configuration_no_more(world: World) -> None:
     """It was re-encrypted before; a rotation that is confirmed does not hang on a second look."""
     with pytest.raises(PowerCutError):

@@ -56,6 +56,9 @@ class FileKeyStore:
         )
         self._disk.replace(credential.key, pem, mode=0o600)
 
+    def has_key(self, credential: CredentialRef) -> bool:
+        return self._disk.is_there(credential.key)
+
     def private_key(self, credential: CredentialRef) -> ec.EllipticCurvePrivateKey:
         content = self._disk.read(credential.key)
         block = _PEM_KEY.search(content)

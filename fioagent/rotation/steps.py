@@ -8,9 +8,8 @@ the phase: references and digests, never a secret.
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -26,9 +25,8 @@ from fioagent.errors import (
 )
 from fioagent.model import SOTA_KEYS, CredentialRef, Facts, sha256_hex
 from fioagent.ports import Moment
-from fioagent.rotation import preflight
 from fioagent.rotation.machine import Phase, Rotation
-from fioagent.rotation.preflight import require_pair, unsupported
+from fioagent.rotation.preflight import require_clock, require_pair, unsupported
 from fioagent.site import Device
 
 _ON_GATEWAY: Final = "the device's configuration on the gateway"
@@ -56,7 +54,7 @@ def issue_certificate(rotation: Rotation, device: Device) -> Facts:
     After a 202 or a lost answer the same request goes out again, byte for byte:
     servers find a pending one by it, and an ECDSA signature is never the same twice.
     """
-    preflight.require_clock(device, preflight.require_pair(device, rotation.old))
+    require_clock(device, require_pair(device, rotation.old))
     stored = device.keys.certificate(rotation.new)
     answer = [stored.der] if stored is not None else _enrol(rotation, device)
     issued = _checked(answer, rotation, device)
@@ -136,11 +134,12 @@ def stage_config(rotation: Rotation, device: Device) -> Facts:
 
 def update_device_config(rotation: Rotation, device: Device) -> Facts:
     """The device's own layer on the gateway, under the new key."""
-    return _rewrite_device_config(device, rotation.old, rotation.old, rotation.new)
+    keys = [device.keys.private_key(rotation.old)]
+    return _rewrite_device_config(device, rotation.old, keys, rotation.new)
 
 
 def _rewrite_device_config(
-    device: Device, speaker: CredentialRef, old: CredentialRef, new: CredentialRef
+    device: Device, speaker: CredentialRef, keys: Sequence[document.Key], new: CredentialRef
 ) -> Facts:
     gateway = device.sessions.gateway(speaker)
     config = gateway.device_config()
@@ -149,7 +148,7 @@ def _rewrite_device_config(
     recipient = device.keys.private_key(new)
     if document.opens_with(config, recipient, _ON_GATEWAY):  # power may have failed after the PATCH
         return {"device_config": "readable already"}
-    sealed = document.resealed(config, _keys_at_hand(device, old), recipient, _ON_GATEWAY)
+    sealed = document.resealed(config, keys, recipient, _ON_GATEWAY)
     files = document.files(sealed, _ON_GATEWAY)
     pem = x509.spki_pem(recipient.public_key())
     try:
@@ -208,20 +207,21 @@ def _resealed(config: bytes, to: CredentialRef, rotation: Rotation, device: Devi
 
     By then the gateway may know the new key, and a damaged file must not hold the rotation.
     """
-    keys = _keys_at_hand(device, rotation.old, rotation.new)
+    keys, recipient = _keys_at_hand(rotation, device), device.keys.private_key(to)
     try:
-        return document.resealed(config, keys, device.keys.private_key(to), device.site.config)
+        return document.resealed(config, keys, recipient, device.site.config)
     except ConfigError:
         return None
 
 
-def _keys_at_hand(device: Device, *credentials: CredentialRef) -> list[document.Key]:
-    """After a cut in the middle of retiring, the old one is gone already."""
-    found = []
-    for credential in credentials:
-        with contextlib.suppress(ConfigError):
-            found.append(device.keys.private_key(credential))
-    return found
+def _keys_at_hand(rotation: Rotation, device: Device) -> list[document.Key]:
+    """Both, but after a cut in the middle of retiring, when the old one is gone already.
+
+    Raises:
+        ConfigError: one is there and cannot be read. What it opens must not count as lost.
+    """
+    pair = (rotation.old, rotation.new)
+    return [device.keys.private_key(each) for each in pair if device.keys.has_key(each)]
 
 
 def confirm(rotation: Rotation, device: Device) -> Facts:
@@ -255,9 +255,10 @@ def retire(rotation: Rotation, device: Device) -> Facts:
     gateway that will not show or take its copy any more does not hold us: it got it before.
     """
     _put_config_in_place(rotation, device)
+    keys = _keys_at_hand(rotation, device)
     facts: Facts = {}
     try:
-        _rewrite_device_config(device, rotation.new, rotation.old, rotation.new)
+        _rewrite_device_config(device, rotation.new, keys, rotation.new)
     except (PeerError, ConfigError) as error:
         facts = {"note": f"the gateway's copy was not looked at again: {error}"}
     device.keys.retire(rotation.old, rotation.new)
@@ -288,7 +289,8 @@ def revert(rotation: Rotation, device: Device) -> None:
     current = device.disk.read_if_there(device.site.config)
     if current is not None:
         _replace_config(_resealed(current, rotation.old, rotation, device), current, device)
-    _rewrite_device_config(device, rotation.old, rotation.new, rotation.old)
+    keys = [device.keys.private_key(rotation.new)]
+    _rewrite_device_config(device, rotation.old, keys, rotation.old)
     if rotation.facts[Phase.REVERTING]["gateway_waits"]:
         # Else the gateway would wait for ever for a key that is destroyed next.
         old = device.keys.private_key(rotation.old).public_key()

@@ -138,10 +138,10 @@ def test_a_primitive_holds_no_elements() -> None:
 
 
 def test_another_tag_than_due_is_refused() -> None:
-    element = der.read_one(made.tlv(0x05))
+    element = der.read_one(made.tlv(der.OID))
 
-    assert element is element.expect(der.NULL)
-    with pytest.raises(der.DerError, match="tag 0x05 where 0x30 is due"):
+    assert element is element.expect(der.OID)
+    with pytest.raises(der.DerError, match="tag 0x06 where 0x30 is due"):
         element.expect(der.SEQUENCE)
 
 
