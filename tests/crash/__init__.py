@@ -1,0 +1,1 @@
+"""Power cuts, kills and faults, counted: python3 -m tests crash."""
