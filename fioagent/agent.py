@@ -19,7 +19,7 @@ from fioagent.keystore.file import FileKeyStore
 from fioagent.model import CredentialRef, RotationId, Store
 from fioagent.ports import Clock, Disk, Services
 from fioagent.rotation import machine, policy, preflight
-from fioagent.rotation.journal import Journal
+from fioagent.rotation.journal import Journal, JournalDamagedError
 from fioagent.rotation.machine import Phase, Rotation
 from fioagent.rotation.rotator import Outcome, Result, Rotator, Watch
 from fioagent.sessions import HttpSessions
@@ -36,7 +36,7 @@ class Status:
     Attributes:
         credential: that sota.toml names.
         certificate: its certificate; None where it cannot be used.
-        problem: why it cannot.
+        problem: why it cannot, or what is wrong with the journal.
         due_at: when the next rotation is due by the settings.
         open: a rotation under way.
         last: the latest that ended.
@@ -64,35 +64,96 @@ class Agent:
     ) -> Outcome:
         """Join the open rotation, or begin one if it is asked for or due; go as far as it goes.
 
+        An id that is not the open rotation's supersedes it where that strands
+        nobody; else the open one comes first. It is also the operator's word to
+        go on without a journal that is damaged.
+
         Raises:
             AgentError: nothing was begun, and why.
         """
         wanted = None if rotation_id is None else checked_id(rotation_id)
         with self._locked("rotate"):
             rotator = Rotator(self.device, watch)
-            rotation = rotator.open_rotation()
+            try:
+                rotation = rotator.open_rotation()
+            except JournalDamagedError:
+                if wanted is None:
+                    raise
+                sound = rotator.set_aside()
+                plan = rotator.plan(wanted, self._est_url(est_url, sound), sound)
+                return rotator.drive(rotator.begin(plan))
             if rotation is None:
-                idle = self._nothing_to_do(rotator, wanted, now=now)
-                if idle is not None:
-                    rotator.deliver_events()
-                    return idle
-                fresh = wanted or self._fresh_id()
-                rotation = rotator.begin(fresh, est_url or self._est_url())
-            elif est_url is not None and rotation.phase in (Phase.BEGUN, Phase.KEY_GENERATED):
+                return self._rotate_anew(rotator, wanted, est_url, now=now)
+            if wanted not in (None, rotation.id) and not rotator.is_done(wanted):
+                return self._rotate_instead(rotator, rotation, wanted, est_url)
+            if est_url is not None and rotation.phase in (Phase.BEGUN, Phase.KEY_GENERATED):
                 rotation = rotator.amend(rotation, est_url)
             elif not now and (wait := self._wait(rotation)) is not None:
                 return wait
-            outcome = rotator.drive(rotation)
-            if wanted is None or wanted == rotation.id:
+            outcome = rotator.drive(rotator.resume(rotation))
+            if wanted in (None, rotation.id):
                 return outcome
-            note = f"rotation {wanted} was not begun: {rotation.id} was open and came first"
-            return dataclasses.replace(outcome, hint=outcome.hint or note)
+            return _noting(outcome, f"rotation {wanted} is done already; {rotation.id} was open")
+
+    def _rotate_anew(
+        self, rotator: Rotator, wanted: RotationId | None, est_url: str | None, *, now: bool
+    ) -> Outcome:
+        begun = rotator.begun_by_fioconfig()
+        if begun is not None:
+            wanted, now = wanted or begun.id, True
+            est_url = est_url or begun.est_url
+        idle = self._nothing_to_do(rotator, wanted, now=now)
+        if idle is not None:
+            rotator.deliver_events()
+            return idle
+        plan = rotator.plan(wanted or self._fresh_id(), self._est_url(est_url))
+        return rotator.drive(rotator.begin(plan))
+
+    def _rotate_instead(
+        self, rotator: Rotator, open_one: Rotation, wanted: RotationId, est_url: str | None
+    ) -> Outcome:
+        """``wanted`` in place of the open rotation, or after it."""
+        est_url = self._est_url(est_url, open_one)
+        if open_one.may_be_superseded:
+            plan = rotator.plan(wanted, est_url, open_one)
+            return rotator.drive(rotator.supersede(open_one, plan))
+        outcome = rotator.drive(rotator.resume(open_one))
+        if outcome.rotation is None or outcome.rotation.is_open:
+            why = f"rotation {wanted} was not begun: {open_one.id} is open and has to end first"
+            return _noting(outcome, why)
+        return rotator.drive(rotator.begin(rotator.plan(wanted, est_url)))
+
+    def recover(self, watch: Watch) -> Outcome:
+        """Offline: finish what a power cut has left half-done, before anybody reads the files.
+
+        Raises:
+            AgentError: it cannot be done, and why; nothing was changed.
+        """
+        with self._locked("recover"):
+            rotator = Rotator(self.device, watch)
+            rotation = rotator.open_rotation()
+            if rotation is None:
+                return Outcome(Result.NOTHING_TO_DO, "no rotation is open")
+            return rotator.recover(rotation)
+
+    def cancel(self, watch: Watch) -> Outcome:
+        """Give up the open rotation, as long as nobody outside the device knows of it.
+
+        Raises:
+            AgentError: it can only go forward.
+        """
+        with self._locked("cancel"):
+            rotator = Rotator(self.device, watch)
+            rotation = rotator.open_rotation()
+            if rotation is None:
+                return Outcome(Result.NOTHING_TO_DO, "no rotation is open")
+            return rotator.cancel(rotation)
 
     def status(self) -> Status:
         """Reads only.
 
         Raises:
-            ConfigError: sota.toml names no pair, or a journal that cannot be read.
+            ConfigError: sota.toml names no pair.
         """
         device = self.device
         credential = device.live_credential()
@@ -101,8 +162,11 @@ class Agent:
             certificate = preflight.require_pair(device, credential)
         except ConfigError as error:
             problem = str(error)
-        journal = Journal(device.disk, device.site.state_directory)
-        rotation = journal.load()
+        journal, rotation = Journal(device.disk, device.site.state_directory), None
+        try:
+            rotation = journal.load()
+        except ConfigError as error:
+            problem = problem or str(error)
         ended = journal.ended()
         return Status(
             credential,
@@ -158,9 +222,11 @@ class Agent:
     def _fresh_id(self) -> RotationId:
         return RotationId(f"certs-{int(self.device.clock.now().timestamp())}")
 
-    def _est_url(self) -> str:
-        """From the settings, else from the operator's latest trigger."""
-        found = self.device.settings.est_server or self._trigger().get("ESTSERVER")
+    def _est_url(self, given: str | None, predecessor: Rotation | None = None) -> str:
+        """As given, else from the settings, the operator's latest trigger, the one before."""
+        found = given or self.device.settings.est_server or self._trigger().get("ESTSERVER")
+        if not found and predecessor is not None:
+            found = predecessor.est_url
         if not found:
             raise ConfigError(
                 "cannot rotate: no EST server is known",
@@ -189,6 +255,10 @@ def checked_id(value: str) -> RotationId:
             hint="1 to 63 letters, digits, '-' and '_', such as certs-1763683200",
         )
     return RotationId(value)
+
+
+def _noting(outcome: Outcome, note: str) -> Outcome:
+    return dataclasses.replace(outcome, hint=outcome.hint or note)
 
 
 @contextlib.contextmanager

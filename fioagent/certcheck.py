@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from fioagent.errors import PeerError
+from fioagent.errors import PeerError, TemporaryError
 from fioagent.x509 import Certificate, CertificateError
 
 MAX_DER = 8 * 1024  # bytes; tokens and OP-TEE's heap take no more
@@ -81,6 +81,7 @@ def check(
 
     Raises:
         PeerError: "cannot use the certificate ...: <why>".
+        TemporaryError: the same, of one that is not valid for days to come.
     """
     if not answer:
         raise _refused("the answer holds none")
@@ -154,12 +155,21 @@ def _validity(new: Certificate, now: datetime, policy: Policy) -> list[str]:
     if new.not_before >= new.not_after:
         raise _refused(f"its validity ends ({new.not_after:%Y-%m-%d}) before it begins")
     if new.not_after <= now:
-        raise _refused(f"it expired on {new.not_after:%Y-%m-%d %H:%M} UTC")
+        raise _refused(
+            f"it expired on {new.not_after:%Y-%m-%d %H:%M} UTC, "
+            f"and the device's clock says {now:%Y-%m-%d %H:%M}"
+        )
     if new.not_after - now < policy.minimum_life:
         raise _refused(f"it expires within {policy.minimum_life}")
     ahead = new.not_before - now
     if ahead > _FUTURE_LIMIT:
-        raise _refused(f"it is not valid before {new.not_before:%Y-%m-%d %H:%M} UTC")
+        # A clock that is behind is the likely reason, and time mends it.
+        raise TemporaryError(
+            f"cannot use the certificate that the EST server issued: it is valid from "
+            f"{new.not_before:%Y-%m-%d %H:%M} UTC, and the device's clock says "
+            f"{now:%Y-%m-%d %H:%M}",
+            hint="wait for time synchronisation, or set the clock",
+        )
     if ahead > policy.skew:
         minutes = int(ahead.total_seconds()) // 60
         return [f"not valid for another {minutes} minutes: is the device's clock behind?"]

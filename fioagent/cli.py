@@ -12,10 +12,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from fioagent import __version__
 from fioagent.errors import AgentError, PeerError, TemporaryError
 from fioagent.model import Exit
+
+if TYPE_CHECKING:
+    from fioagent.agent import Agent
+    from fioagent.rotation.rotator import Outcome, Progress, Watch
 
 _EPILOG = """\
 exit status: 0 done or nothing to do, 1 failed and the old credential is live,
@@ -46,9 +51,26 @@ def _exit_of(error: AgentError) -> Exit:
 
 
 def _rotate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    # Imported late: "fioagent status" and "--help" need neither TLS nor HTTP.
+    return _once(
+        arguments,
+        environ,
+        lambda opened, watch: opened.rotate(
+            now=arguments.now,
+            est_url=arguments.est_server,
+            rotation_id=arguments.id,
+            watch=watch,
+        ),
+    )
+
+
+def _once(
+    arguments: argparse.Namespace,
+    environ: Mapping[str, str],
+    act: Callable[[Agent, Watch], Outcome],
+) -> int:
+    """One thing done with the device's agent, told as it goes."""
+    # Imported late: "fioagent --help" needs none of it.
     from fioagent import agent, words  # noqa: PLC0415  # see above
-    from fioagent.rotation.rotator import Progress  # noqa: PLC0415  # see above
 
     started = time.monotonic()
 
@@ -62,12 +84,7 @@ def _rotate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     try:
         with agent.opened(arguments.config, environ) as opened:
-            outcome = opened.rotate(
-                now=arguments.now,
-                est_url=arguments.est_server,
-                rotation_id=arguments.id,
-                watch=watch,
-            )
+            outcome = act(opened, watch)
     except AgentError as error:
         if arguments.json:
             _emit_end("not-begun", _exit_of(error), str(error), error.hint)
@@ -83,8 +100,16 @@ def _rotate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return code
 
 
+def _recover(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    return _once(arguments, environ, lambda opened, watch: opened.recover(watch))
+
+
+def _cancel(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    return _once(arguments, environ, lambda opened, watch: opened.cancel(watch))
+
+
 def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from fioagent import agent, words  # noqa: PLC0415  # as in _rotate
+    from fioagent import agent, words  # noqa: PLC0415  # as in _once
 
     with agent.opened(arguments.config, environ) as opened:
         now = opened.status()
@@ -141,6 +166,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_rotate(commands.add_parser, common)
+    recover = commands.add_parser(
+        "recover",
+        parents=[common],
+        help="finish what a power cut has left half-done; for the boot, without network",
+        description="Finishes a commit or a way back that was cut in half, from the journal "
+        "alone. Needs no network, waits for nothing, may be run any number of times.",
+    )
+    recover.set_defaults(command=_recover)
+    cancel = commands.add_parser(
+        "cancel",
+        parents=[common],
+        help="give up the open rotation, as long as the gateway does not know of it",
+        description="Gives up the open rotation; the live credential is as it was. Refused "
+        "once the gateway may know the new key: from there it can only go forward.",
+    )
+    cancel.set_defaults(command=_cancel)
     status = commands.add_parser(
         "status",
         parents=[common],

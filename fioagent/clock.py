@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import datetime, timezone
 
 from fioagent.ports import Moment
 
+_IMAGE_TIME = "/usr/lib/clock-epoch"  # systemd(1): its time of modification is the image's
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -15,6 +17,12 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(timezone.utc)
+
+    def image_time(self) -> datetime | None:
+        try:
+            return datetime.fromtimestamp(os.stat(_IMAGE_TIME).st_mtime, timezone.utc)
+        except OSError:
+            return None
 
     def moment(self) -> Moment:
         try:

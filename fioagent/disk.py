@@ -12,7 +12,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from fioagent.errors import ConfigError, TemporaryError
@@ -138,6 +138,26 @@ class LocalDisk:
         except OSError as error:
             raise _refused("remove", path, error) from error
 
+    def settle(self, paths: Iterable[str]) -> None:
+        directories = set()
+        for path in paths:
+            target = os.path.realpath(path)
+            try:
+                _sync(target)
+                # A link is a name too, and lies where it lies.
+                directories |= {os.path.dirname(target), os.path.dirname(os.path.abspath(path))}
+            except FileNotFoundError:
+                directories.add(os.path.dirname(os.path.abspath(path)))
+            except OSError as error:
+                raise _refused("write", path, error) from error
+        for directory in sorted(directories):
+            try:
+                _sync_directory(directory)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise _refused("write", directory, error) from error
+
     @contextlib.contextmanager
     def lock(self, path: str, purpose: str) -> Iterator[None]:
         try:
@@ -200,7 +220,11 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def _sync_directory(path: str) -> None:
-    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path or ".", os.O_DIRECTORY)
+
+
+def _sync(path: str, flags: int = 0) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -6,7 +6,7 @@ The rotation is written against these and nothing else. Built once, in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,6 +84,10 @@ class Disk(Protocol):
         """The name is gone; absent is fine."""
         ...
 
+    def settle(self, paths: Iterable[str]) -> None:
+        """What a process that died has written, renamed or removed here is durable too."""
+        ...
+
     def lock(self, path: str, purpose: str) -> AbstractContextManager[None]:
         """Hold the one lock; TemporaryError that says who holds it where it is taken."""
         ...
@@ -116,6 +120,10 @@ class KeyStore(Protocol):
 
     def use_for_tls(self, credential: CredentialRef, context: ssl.SSLContext) -> None:
         """Let ``context`` prove possession of the key, with the leaf certificate alone."""
+        ...
+
+    def settle(self, credential: CredentialRef) -> None:
+        """What a process that died has done at the place of ``credential`` is durable too."""
         ...
 
     def destroy(self, credential: CredentialRef) -> None:
@@ -212,10 +220,18 @@ class Services(Protocol):
         """Restart ``unit`` if it runs since before ``committed``; a word on what was done."""
         ...
 
+    def is_running(self, program: str) -> bool:
+        """Whether a process of this name is alive, started by whomever."""
+        ...
+
 
 class Clock(Protocol):
     def now(self) -> datetime:
         """UTC, aware, whole milliseconds at best; may be wrong by decades."""
+        ...
+
+    def image_time(self) -> datetime | None:
+        """When the image was built: no clock is right that says less; None where nobody knows."""
         ...
 
     def moment(self) -> Moment: ...

@@ -23,6 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+MOST_ISSUANCES = 9  # as many as the kept journals can tell of
 DIRECTORIES = ("/usr/lib/fioagent", "/etc/fioagent")
 
 
@@ -35,6 +36,7 @@ class Settings:
         est_allow_san_loss: take a certificate without the SubjectAltName of the old one.
         est_require_chain: refuse a certificate whose issuer is nowhere at hand.
         rotation_due_at: share of the certificate's life after which it is due, 0 to 1.
+        rotation_issuances_per_day: certificates that may be requested within a day, 1 to 9.
         rotation_trust_check: who has to accept the new pair in a handshake before the
             gateway is told of it: "gateway", "est" or "none".
         services_manager: "auto" (systemd where it runs the machine), "systemd" or "none".
@@ -46,6 +48,7 @@ class Settings:
     est_allow_san_loss: bool = False
     est_require_chain: bool = False
     rotation_due_at: float = 0.66
+    rotation_issuances_per_day: int = 6
     rotation_trust_check: str = "gateway"
     services_manager: str = "auto"
     services_restart: tuple[str, ...] = ("aktualizr-lite.service",)
@@ -69,6 +72,7 @@ _KEYS: dict[str, type] = {
     "est.allow_san_loss": bool,
     "est.require_chain": bool,
     "rotation.due_at": float,
+    "rotation.issuances_per_day": int,
     "rotation.trust_check": str,
     "services.manager": str,
     "services.restart": list,
@@ -127,6 +131,8 @@ def _checked(path: str, key: str, value: Any) -> Any:
     choices = _CHOICES.get(key)
     if choices and value not in choices:
         raise ConfigError(f"cannot use {key} in {path}: it is none of {', '.join(choices)}")
+    if wanted is int and value not in range(1, MOST_ISSUANCES + 1):
+        raise ConfigError(f"cannot use {key} in {path}: it is not between 1 and {MOST_ISSUANCES}")
     if isinstance(value, float) and not 0.0 < value <= 1.0:
         raise ConfigError(f"cannot use {key} in {path}: it is not between 0 and 1")
     if isinstance(value, list):
@@ -139,6 +145,7 @@ def _checked(path: str, key: str, value: Any) -> Any:
 _WORDS: dict[type, str] = {
     str: "a string",
     bool: "true or false",
+    int: "a whole number",
     float: "a number",
     list: "a list of strings",
 }

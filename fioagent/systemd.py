@@ -8,6 +8,7 @@ new credential already.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from typing import Final
@@ -22,6 +23,16 @@ _PROPERTIES: Final = "LoadState,ActiveState,SubState,ExecMainStartTimestampMonot
 def runs_this_machine() -> bool:
     """Whether systemd is the init, as sd_booted(3) decides it."""
     return os.path.isdir("/run/systemd/system")
+
+
+def is_running(program: str) -> bool:
+    """By the names of the kernel's process table (proc(5), /proc/PID/comm)."""
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        # A process may be gone between the two looks.
+        with contextlib.suppress(OSError), open(f"/proc/{process}/comm", encoding="utf-8") as file:
+            if file.read().rstrip("\n") == program:
+                return True
+    return False
 
 
 class SystemdServices:
@@ -45,6 +56,9 @@ class SystemdServices:
         # --no-block: the unit may be ordered after the one that we run in.
         self._run("restart", "--no-block", unit)
         return "restarted"
+
+    def is_running(self, program: str) -> bool:
+        return is_running(program)
 
     def _state(self, unit: str) -> dict[str, str]:
         text = self._run("show", f"--property={_PROPERTIES}", "--", unit)
@@ -85,3 +99,6 @@ class NoServices:
     def restart(self, unit: str, committed: Moment) -> str:
         del unit, committed
         return f"skipped, {self._reason}"
+
+    def is_running(self, program: str) -> bool:
+        return is_running(program)

@@ -9,6 +9,7 @@ from typing import Final
 
 from fioagent.agent import Status
 from fioagent.model import Exit, Facts
+from fioagent.rotation import policy
 from fioagent.rotation.machine import Phase, Rotation
 from fioagent.rotation.rotator import Outcome, Progress, Result
 
@@ -18,6 +19,8 @@ EXIT: Final = {
     Result.TRY_AGAIN: Exit.TRY_AGAIN,
     Result.NEEDS_PERSON: Exit.CONFIG,
     Result.FAILED: Exit.FAILED,
+    Result.CANCELLED: Exit.DONE,
+    Result.RECOVERED: Exit.DONE,
 }
 WIDTH: Final = 79  # columns of a serial console
 # Not for eyes: the request is long, the seed means nothing to anybody.
@@ -62,6 +65,7 @@ _MEANINGS: Final = {
     Phase.COMPLETED: "done",
     Phase.REVERTING: "{reason}",
     Phase.ABANDONED: "{reason}",
+    Phase.SUPERSEDED: "{reason}, which goes on with the same key",
 }
 
 
@@ -102,8 +106,11 @@ def _rotation(title: str, rotation: Rotation | None, absent: str) -> Iterator[st
     yield f"{title:<12} {rotation.id} {rotation.phase.value}, begun {_minute(rotation.begun_at)}"
     if rotation.is_open and rotation.paused is not None:
         yield f"             waits: {rotation.paused.reason}"
-    if rotation.phase is Phase.ABANDONED:
-        yield f"             because: {rotation.facts[Phase.ABANDONED]['reason']}"
+    until = policy.next_try(rotation) if rotation.is_open else None
+    if until is not None:
+        yield f"             next try: {until:%Y-%m-%d %H:%M:%S} UTC"
+    if "reason" in rotation.facts[rotation.phase]:
+        yield f"             because: {rotation.facts[rotation.phase]['reason']}"
 
 
 def status_json(now: Status) -> dict[str, object]:
@@ -135,14 +142,15 @@ def _certificate_json(now: Status) -> dict[str, object] | None:
 def _rotation_json(rotation: Rotation | None) -> dict[str, object] | None:
     if rotation is None:
         return None
-    paused = rotation.paused
+    paused, until = rotation.paused, policy.next_try(rotation) if rotation.is_open else None
     return {
         "id": rotation.id,
         "phase": rotation.phase.value,
         "begun_at": rotation.begun_at.isoformat(),
         "est_server": rotation.est_url,
         "waits_because": None if paused is None else paused.reason,
-        "failed_because": rotation.facts.get(Phase.ABANDONED, {}).get("reason"),
+        "next_try_at": None if until is None else until.isoformat(),
+        "failed_because": rotation.facts[rotation.phase].get("reason"),
     }
 
 

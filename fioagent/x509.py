@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from fioagent import der
-from fioagent.model import sha256_hex
+from fioagent.model import Facts, sha256_hex
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,8 +50,19 @@ _PEM_CERTIFICATE = re.compile(
 )
 
 
+# Registration by openssl leaves "EC PARAMETERS" before the key; not every
+# version of the library steps over it.
+_PEM_KEY = re.compile(
+    rb"-----BEGIN (?:EC )?PRIVATE KEY-----.+?-----END (?:EC )?PRIVATE KEY-----", re.DOTALL
+)
+
+
 class CertificateError(ValueError):
     """Not a certificate that we can read."""
+
+
+class NotEllipticError(ValueError):
+    """A key of another kind; the device's configuration is encrypted to EC keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +138,35 @@ class Certificate:
     @property
     def not_after(self) -> datetime:
         return self.parsed.not_valid_after_utc
+
+    def described(self) -> Facts:
+        """What of it may stand in a journal or an event."""
+        return {
+            "serial": self.serial,
+            "issuer": self.issuer,
+            "not_before": self.not_before.isoformat(),
+            "not_after": self.not_after.isoformat(),
+            "sha256": sha256_hex(self.der),
+        }
+
+
+def private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    """The private key in ``pem``, PKCS#8 or SEC 1, whatever stands around it.
+
+    Raises:
+        ValueError: none in it, or encrypted; NotEllipticError. Quotes no input.
+    """
+    block = _PEM_KEY.search(pem)
+    if block is None:
+        raise ValueError("not an unencrypted PEM key")
+    try:
+        key = load_pem_private_key(block.group(0), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # The library's text may quote the input; no line must.
+        raise ValueError("not an unencrypted PEM key") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise NotEllipticError("not an elliptic-curve key")
+    return key
 
 
 def pem_certificates(data: bytes) -> list[Certificate]:

@@ -24,11 +24,10 @@ import pytest
 from fioagent import agent
 from fioagent.errors import CredentialRefusedError, PeerError, TemporaryError
 from fioagent.factory import Factory
-from fioagent.ports import Moment
 from fioagent.rotation.rotator import Result
 from tests import needs
 from tests.power import PowerCutError, StopAt, rotate, rotate_with
-from tests.world import Ran, World
+from tests.world import Ran, StoppedClock, World
 
 # Root without its power over modes and mounts, as the service runs in its sandbox.
 WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
@@ -169,7 +168,6 @@ def test_pending_enrolment_sends_the_same_request_again(world: World) -> None:
         ("other-key", "it is for another key than the one we asked for"),
         ("no-client-auth", "it is not for client authentication"),
         ("expired", "it expired on"),
-        ("not-yet-valid", "it is not valid before"),
         ("same-cert", "it is for another key than the one we asked for"),
         ("other-subject", "its subject is"),
         ("empty", "the answer holds none"),
@@ -520,8 +518,13 @@ def test_corrupt_journal(world: World, content: bytes) -> None:
     directory.mkdir()
     (directory / "rotation.journal").write_bytes(content)
 
-    for ran in (world.rotate(), world.fioagent("status")):
-        told(ran, 78, f"cannot read the journal {directory}/rotation.journal: it is damaged")
+    line = f"cannot read the journal {directory}/rotation.journal: it is damaged"
+    for command in ("rotate", "recover", "cancel"):
+        told(world.fioagent(command), 78, line)
+    status = world.fioagent("status")
+    assert status.code == 78
+    assert f"problem      {line}" in status.out
+    assert "serial " in status.out
 
     assert content == (directory / "rotation.journal").read_bytes()
     assert left(world) == {"fioagent/rotation.journal"}
@@ -548,19 +551,6 @@ def test_rotation_id_that_gateways_drop(world: World, identifier: str) -> None:
     told(world.rotate("--id", identifier), 78, "cannot use the rotation id")
 
     check_never_begun(world, before)
-
-
-@dataclass(frozen=True, slots=True)
-class StoppedClock:
-    """``ports.Clock`` at a moment of the test's choice."""
-
-    at: datetime
-
-    def now(self) -> datetime:
-        return self.at
-
-    def moment(self) -> Moment:
-        return Moment("", 0)
 
 
 def test_sota_toml_changed_by_somebody_else_meanwhile(world: World) -> None:
@@ -796,17 +786,6 @@ def test_other_programs_that_read_another_file(world: World) -> None:
     )
 
     told(ran, 78, "would go on naming the old pair")
-    check_never_begun(world, before)
-
-
-def test_unfinished_rotation_of_fioconfig(world: World) -> None:
-    """Two agents at once would strand each other."""
-    state = world.storage / "cert-rotation.state"
-    state.write_text("{}")
-    before = world.files()
-
-    told(world.rotate(), 78, f"fioconfig has a rotation under way, {state}")
-
     check_never_begun(world, before)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from fioagent.errors import TemporaryError
@@ -49,7 +50,7 @@ def test_events_are_delivered_by_the_next_run_whatever_it_does(world: World) -> 
 
 
 def test_events_of_two_rotations_arrive_in_their_order(world: World) -> None:
-    """Ended journals are kept until all is told; then the latest is enough."""
+    """Ended journals are the spool."""
     rotate_unheard(world, "certs-1")
     rotate_unheard(world, "certs-2")
     assert len(world.journal_names()) == 2
@@ -59,4 +60,14 @@ def test_events_of_two_rotations_arrive_in_their_order(world: World) -> None:
     assert world.event_names() == SUCCESS * 3
     told = [event["event"]["correlationId"] for event in world.factory.events(world.uuid)]
     assert told == ["certs-1"] * 7 + ["certs-2"] * 7 + ["certs-3"] * 7
-    assert len(world.journal_names()) == 1
+
+
+def test_ten_ended_journals_are_kept(world: World) -> None:
+    """A device that rotates for years does not fill its disk."""
+    today = datetime.now(timezone.utc)
+    for number in range(12):
+        outcome = world.rotate_at(today + number * timedelta(days=1), f"certs-{number}")
+        assert outcome.result is Result.COMPLETED
+
+    assert len(world.journal_names()) == 10
+    assert world.event_names() == SUCCESS * 12

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from fioagent import cli
+from fioagent import agent, cli
 from fioagent.factory import Device, Factory, Urls, ecies
+from fioagent.ports import Moment
+from fioagent.rotation.rotator import Outcome
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,6 +60,22 @@ class Ran:
     def lines(self) -> list[dict[str, Any]]:
         """Of a command that was asked for JSON."""
         return [json.loads(line) for line in self.out.splitlines()]
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedClock:
+    """``ports.Clock`` at a moment of the test's choice."""
+
+    at: datetime
+
+    def now(self) -> datetime:
+        return self.at
+
+    def image_time(self) -> datetime | None:
+        return None
+
+    def moment(self) -> Moment:
+        return Moment("", 0)
 
 
 class World:
@@ -138,6 +157,15 @@ class World:
 
     def rotate(self, *arguments: str) -> Ran:
         return self.fioagent("rotate", "--now", *arguments)
+
+    def rotate_at(
+        self, at: datetime, identifier: str | None = None, *, now: bool = True
+    ) -> Outcome:
+        """``fioagent rotate``, with a clock that says ``at``."""
+        with agent.opened([], self.device.env, clock=StoppedClock(at)) as opened:
+            return opened.rotate(
+                now=now, est_url=None, rotation_id=identifier, watch=lambda _: None
+            )
 
     def process(self, *arguments: str, before: Sequence[str] = ()) -> Ran:
         """The command line in a process of its own; ``before`` is what starts it."""

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import ssl
 from collections.abc import Iterator
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fioagent.errors import ConfigError
 from fioagent.model import CredentialRef
 from fioagent.ports import Disk
-from fioagent.x509 import Certificate, CertificateError
+from fioagent.x509 import Certificate, CertificateError, NotEllipticError, private_key
 
 # Fixed names that fiotest, fio-diag and customers' containers open.
 STABLE_KEY: Final = "pkey.pem"
 STABLE_CERTIFICATE: Final = "client.pem"
-# Registration by openssl leaves "EC PARAMETERS" before the key; not every
-# version of the library steps over it.
-_PEM_KEY = re.compile(
-    rb"-----BEGIN (?:EC )?PRIVATE KEY-----.+?-----END (?:EC )?PRIVATE KEY-----", re.DOTALL
-)
 
 
 class FileKeyStore:
@@ -60,23 +53,15 @@ class FileKeyStore:
         return self._disk.is_there(credential.key)
 
     def private_key(self, credential: CredentialRef) -> ec.EllipticCurvePrivateKey:
-        content = self._disk.read(credential.key)
-        block = _PEM_KEY.search(content)
         try:
-            if block is None:
-                raise ValueError("no PEM private key in it")
-            key = serialization.load_pem_private_key(block.group(0), password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            # The library's text may quote the input; the line must not.
+            return private_key(self._disk.read(credential.key))
+        except NotEllipticError as error:
             raise ConfigError(
-                f"cannot read the private key {credential.key}: not an unencrypted PEM key"
-            ) from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ConfigError(
-                f"cannot use the private key {credential.key}: not an elliptic-curve key",
+                f"cannot use the private key {credential.key}: {error}",
                 hint="the device's configuration is encrypted to EC keys; register it again",
-            )
-        return key
+            ) from None
+        except ValueError as error:
+            raise ConfigError(f"cannot read the private key {credential.key}: {error}") from None
 
     def certificate(self, credential: CredentialRef) -> Certificate | None:
         content = self._disk.read_if_there(credential.certificate)
@@ -104,6 +89,9 @@ class FileKeyStore:
             raise ConfigError(
                 f"cannot use {credential.certificate} with {credential.key}: {_reason(error)}"
             ) from error
+
+    def settle(self, credential: CredentialRef) -> None:
+        self._disk.settle([credential.key, credential.certificate])
 
     def destroy(self, credential: CredentialRef) -> None:
         self._disk.remove(credential.key)

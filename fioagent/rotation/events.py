@@ -19,7 +19,7 @@ MAX_FAILURES: Final = 10  # different ones a rotation tells of
 MAX_DETAILS: Final = 2048  # characters, as foundriesio/fioup cuts them
 _STARTED: Final = "CertRotationStarted"
 _COMPLETED: Final = "CertRotationCompleted"
-_ENDS: Final = {Phase.COMPLETED: True, Phase.ABANDONED: False}
+_ENDS: Final = {Phase.COMPLETED: True, Phase.ABANDONED: False, Phase.SUPERSEDED: False}
 _STEPS: Final[Mapping[Phase, str]] = {
     Phase.BEGUN: _STARTED,
     Phase.KEY_GENERATED: "Generate new certificate",
@@ -77,7 +77,8 @@ def _told(records: Sequence[Record]) -> list[Event]:
         name, success, details = _event(record)
         if record.kind is Kind.PAUSE:
             # A server that is down for a week is one event, not a thousand.
-            if (name, details) in failures or len(failures) >= MAX_FAILURES:
+            said = (name, details) in failures or record.facts.get("untold", False)
+            if said or len(failures) >= MAX_FAILURES:
                 continue
             failures.add((name, details))
         elif record.kind is Kind.PHASE:

@@ -12,6 +12,7 @@ and events that have not reached the gateway are still in it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -26,9 +27,14 @@ from fioagent.rotation.machine import Kind, Phase, Record, Rotation
 
 FORMAT: Final = 1
 NAME: Final = "rotation.journal"
+DAMAGED: Final = "damaged.journal"
 _ARCHIVED: Final = "ended-"
 _SUFFIX: Final = ".journal"
 _ENDED: Final = re.compile(r"ended-[0-9]{6}-.*\.journal")
+
+
+class JournalDamagedError(ConfigError):
+    """Not what we wrote; the operator's word is needed to go on without it."""
 
 
 class Journal:
@@ -39,7 +45,7 @@ class Journal:
         self._directory = directory
         self.path = os.path.join(directory, NAME)
         self.records: list[Record] = []
-        self._suspect = False  # the file may end in something else than the last record
+        self._suspect = False  # the file may differ from the records, or not be durable
 
     def load(self) -> Rotation | None:
         """The open rotation; None where there is none.
@@ -48,33 +54,38 @@ class Journal:
             ConfigError: damaged, or written by a newer program. Nothing was changed.
         """
         content = self._disk.read_if_there(self.path)
-        if content is None:
-            self.records, self._suspect = [], False
-            return None
-        self.records, self._suspect = _parse(self.path, content)
-        return _fold(self.path, self.records)
+        self.records = [] if content is None else _parse(self.path, content)
+        # It may end in a torn line; and what a process wrote that was killed may be
+        # in memory alone, so nothing is built on it before the whole is written anew.
+        self._suspect = content is not None
+        return None if content is None else _fold(self.path, self.records)
 
     def add(self, record: Record) -> Rotation:
-        """Durable before this returns, and folded."""
-        rotation = machine.fold([*self.records, record])
+        """Durable before this returns, with all before it, and folded."""
+        records = machine.extended(self.records, record)
+        rotation = machine.fold(records)
         if rotation is None:
             raise AssertionError("a record folds to a rotation")
-        if not self.records:
-            # Whole or not at all: a journal without its beginning would be damage.
-            self._disk.replace(self.path, _whole([record]))
-        else:
-            self._mend()
+        appended = self.records and records[:-1] == self.records
+        if appended and not self._suspect:
             self._suspect = True  # until the append has returned
             self._disk.append(self.path, _encoded(record))
-            self._suspect = False
-        self.records.append(record)
+        else:
+            # Whole or not at all: a journal without its beginning would be damage.
+            self._suspect = True
+            self._disk.replace(self.path, _whole(records))
+        self._suspect = False
+        self.records = records
         return rotation
 
-    def _mend(self) -> None:
-        """Write the known records anew: behind a torn line, the next would be lost with it."""
-        if self._suspect:
-            self._disk.replace(self.path, _whole(self.records))
-            self._suspect = False
+    def start(self, records: list[Record]) -> Rotation:
+        """A rotation that has a history already; durable before this returns."""
+        rotation = _fold(self.path, records)
+        if rotation is None:
+            raise AssertionError("a history has a beginning")
+        self._disk.replace(self.path, _whole(records))
+        self.records = records
+        return rotation
 
     def archive(self, rotation: Rotation) -> None:
         """Out of the way, but still there."""
@@ -83,6 +94,13 @@ class Journal:
         name = f"{_ARCHIVED}{latest + 1:06d}-{rotation.id}{_SUFFIX}"
         self._disk.rename(self.path, os.path.join(self._directory, name))
         self.records = []
+
+    def set_aside(self) -> Rotation | None:
+        """Keep a copy of a damaged journal, to be overwritten next; what its sound part tells."""
+        content = self._disk.read(self.path)
+        self._disk.replace(os.path.join(self._directory, DAMAGED), content)
+        self.records, self._suspect = [], False
+        return _sound_part(self.path, content)
 
     def ended(self) -> list[Journal]:
         """Journals of ended rotations, loaded, oldest first. Damaged ones are left out."""
@@ -134,8 +152,7 @@ def _whole(records: list[Record]) -> bytes:
     return b"".join([_line({"fioagent-journal": FORMAT}), *map(_encoded, records)])
 
 
-def _parse(path: str, content: bytes) -> tuple[list[Record], bool]:
-    """The records, and whether a torn line stands behind them."""
+def _parse(path: str, content: bytes) -> list[Record]:
     lines = content.splitlines(keepends=True)
     if not lines:
         raise _damaged(path, "it is empty")
@@ -147,13 +164,23 @@ def _parse(path: str, content: bytes) -> tuple[list[Record], bool]:
             f"cannot read the journal {path}: it is of format {version}, not {FORMAT}",
             hint="install the fioagent that wrote it; nothing was changed, the live pair works",
         )
-    torn = len(lines) > 2 and _is_torn(lines[-1])
-    if torn:
+    if len(lines) > 2 and _is_torn(lines[-1]):
         lines.pop()
     records = [_record(path, i, line) for i, line in enumerate(lines[1:], start=2)]
     if not records:
         raise _damaged(path, "it has no beginning")
-    return records, torn
+    return records
+
+
+def _sound_part(path: str, content: bytes) -> Rotation | None:
+    """The rotation by the lines before the first that is damaged."""
+    records: list[Record] = []
+    sound = None
+    with contextlib.suppress(JournalDamagedError):
+        for number, line in enumerate(content.splitlines(keepends=True)[1:], start=2):
+            records.append(_record(path, number, line))
+            sound = _fold(path, records)
+    return sound
 
 
 def _is_torn(line: bytes) -> bool:
@@ -191,9 +218,9 @@ def _record(path: str, number: int, line: bytes) -> Record:
         raise _damaged(path, f"line {number}: {error}") from error
 
 
-def _damaged(path: str, why: str) -> ConfigError:
-    return ConfigError(
+def _damaged(path: str, why: str) -> JournalDamagedError:
+    return JournalDamagedError(
         f"cannot read the journal {path}: it is damaged ({why})",
-        hint="nothing was changed and the live credential stays in use; "
-        "keep a copy for the operator, then move the file away",
+        hint="nothing was changed and the live credential stays in use; 'fioagent rotate --now "
+        "--id ID' with a new id sets it aside and begins anew",
     )

@@ -7,7 +7,7 @@ and the next phase depends on that alone, never on what files look like.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -32,6 +32,7 @@ class Phase(str, enum.Enum):
     COMPLETED = "completed"
     REVERTING = "reverting"
     ABANDONED = "abandoned"
+    SUPERSEDED = "superseded"
 
 
 # What may follow what. The first is the way forward.
@@ -39,23 +40,24 @@ TRANSITIONS: Final[Mapping[Phase, tuple[Phase, ...]]] = MappingProxyType(
     {
         # BEGUN
         #   * references of the old and the new credential are fixed
-        Phase.BEGUN: (Phase.KEY_GENERATED, Phase.ABANDONED),
+        Phase.BEGUN: (Phase.KEY_GENERATED, Phase.ABANDONED, Phase.SUPERSEDED),
         # KEY_GENERATED
         #   * the new key is at its place, and the signed CSR is recorded; nobody has seen either
-        Phase.KEY_GENERATED: (Phase.CERT_ISSUED, Phase.ABANDONED),
+        Phase.KEY_GENERATED: (Phase.CERT_ISSUED, Phase.ABANDONED, Phase.SUPERSEDED),
         # CERT_ISSUED
         #   * the new certificate is at its place, passed every check, and its CA is trusted
-        Phase.CERT_ISSUED: (Phase.LOCKED, Phase.ABANDONED),
+        Phase.CERT_ISSUED: (Phase.LOCKED, Phase.ABANDONED, Phase.SUPERSEDED),
         # ---- pivot: from here on the gateway knows the new key. Forward, or held. ----
         # LOCKED
         #   * the gateway accepts both keys, and refuses operators' writes to the config
-        Phase.LOCKED: (Phase.CONFIG_STAGED,),
+        Phase.LOCKED: (Phase.CONFIG_STAGED, Phase.SUPERSEDED),
         # CONFIG_STAGED
         #   * a copy of config.encrypted under the new key lies beside the original
-        Phase.CONFIG_STAGED: (Phase.DEVICE_CONFIG_UPDATED,),
+        Phase.CONFIG_STAGED: (Phase.DEVICE_CONFIG_UPDATED, Phase.SUPERSEDED),
         # DEVICE_CONFIG_UPDATED
         #   * the gateway holds the device's own config under the new key
-        Phase.DEVICE_CONFIG_UPDATED: (Phase.COMMITTED,),
+        #   * next is local alone: recovery finishes it at boot, half-done or not begun
+        Phase.DEVICE_CONFIG_UPDATED: (Phase.COMMITTED, Phase.SUPERSEDED),
         # COMMITTED
         #   * sota.toml names the new credential, and it is there and matches
         #   * config.encrypted is readable with the new key
@@ -74,10 +76,14 @@ TRANSITIONS: Final[Mapping[Phase, tuple[Phase, ...]]] = MappingProxyType(
         # REVERTING
         #   * the gateway refused the new credential, and still takes the old one
         #   * both credentials are on the device, until the gateway needs the new one no more
-        Phase.REVERTING: (Phase.ABANDONED, Phase.COMMITTED),
+        #   * should the gateway take the new one after all, it is committed again
+        Phase.REVERTING: (Phase.ABANDONED, Phase.DEVICE_CONFIG_UPDATED),
         # The ends.
         Phase.COMPLETED: (),
         Phase.ABANDONED: (),
+        # SUPERSEDED
+        #   * another rotation goes on with the new key, because the gateway may wait for it
+        Phase.SUPERSEDED: (),
     }
 )
 
@@ -85,6 +91,7 @@ BEFORE_PIVOT: Final = frozenset((Phase.BEGUN, Phase.KEY_GENERATED, Phase.CERT_IS
 # Durable before the request goes out, because its answer may be lost.
 ATTEMPTS: Final = frozenset((Phase.LOCKED, Phase.CONFIRMED))
 ENDS: Final = frozenset(phase for phase, following in TRANSITIONS.items() if not following)
+MAX_PAUSES: Final = 16  # records of different failures at one phase; what follows is counted only
 
 
 class Kind(str, enum.Enum):
@@ -93,6 +100,7 @@ class Kind(str, enum.Enum):
     PHASE = "phase"  # it is reached
     ATTEMPT = "attempt"  # about to act in a way that cannot be taken back
     PAUSE = "pause"  # an attempt at it failed; to be tried again
+    RUN = "run"  # a process goes on with it: without a word after it, it died
     AMEND = "amend"  # the person at the device gave another EST server
     REPORTED = "reported"  # so many events have reached the gateway
 
@@ -116,17 +124,19 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Why the rotation does not go on right now."""
+    """Why the rotation does not go on right now.
+
+    Attributes:
+        at: of the latest failure, device's clock.
+        phase: that could not be reached.
+        reason: in the words of the error.
+        retry_after_s: as the peer asked; None where it did not.
+    """
 
     at: datetime
     phase: Phase
     reason: str
     retry_after_s: int | None
-
-    def says(self, phase: Phase | None, facts: Facts) -> bool:
-        """Whether another pause would say the same; one that asks to wait counts anew."""
-        same = (phase, str(facts.get("reason", ""))) == (self.phase, self.reason)
-        return same and self.retry_after_s is None and "retry_after_s" not in facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +154,9 @@ class Rotation:
         announced: the gateway may have been told of the new key.
         seen: the gateway may have seen the new key in use.
         paused: the latest failure since the latest phase.
+        failures: how many there were since the latest phase.
+        silent_runs: processes that went on with it and left neither a phase nor a pause.
+        ran_at: when the latest of them began, device's clock.
         reported: how many of its events the gateway has acknowledged.
     """
 
@@ -157,6 +170,9 @@ class Rotation:
     announced: bool = False
     seen: bool = False
     paused: Pause | None = None
+    failures: int = 0
+    silent_runs: int = 0
+    ran_at: datetime | None = None
     reported: int = 0
 
     def fact(self, phase: Phase, name: str) -> str:
@@ -171,6 +187,11 @@ class Rotation:
     def before_pivot(self) -> bool:
         """Backing out is free: the gateway cannot have heard of the new key."""
         return self.phase in BEFORE_PIVOT and not self.announced
+
+    @property
+    def may_be_superseded(self) -> bool:
+        """The old credential is live, and nobody can have seen the new one in use."""
+        return Phase.SUPERSEDED in TRANSITIONS[self.phase] and not self.seen
 
     def has_attempted(self, phase: Phase) -> bool:
         return self.seen if phase is Phase.CONFIRMED else self.announced
@@ -217,6 +238,7 @@ def _begin(record: Record) -> Rotation:
             new=new,
             phase=Phase.BEGUN,
             facts={Phase.BEGUN: record.facts},
+            announced=bool(record.facts.get("announced", False)),
         )
     except (KeyError, ValueError) as error:
         raise HistoryError(f"the beginning lacks {error}") from error
@@ -228,20 +250,78 @@ def _after(rotation: Rotation, record: Record) -> Rotation:
         return replace(rotation, reported=int(facts["events"]))
     if record.kind is Kind.AMEND:
         return replace(rotation, est_url=str(facts["est_url"]))
+    if record.kind is Kind.RUN:
+        runs = rotation.silent_runs + int(facts.get("times", 1))
+        return replace(rotation, silent_runs=runs, ran_at=record.at)
     if phase is None:
         raise HistoryError(f"a record of kind {record.kind.value} without a phase")
     if record.kind is Kind.ATTEMPT:
         return replace(rotation, announced=True, seen=rotation.seen or phase is Phase.CONFIRMED)
     if record.kind is Kind.PAUSE:
-        wait = facts.get("retry_after_s")
-        reason = str(facts.get("reason", ""))
-        pause = Pause(record.at, phase, reason, None if wait is None else int(wait))
-        return replace(rotation, paused=pause)
+        failures = rotation.failures + int(facts.get("times", 1))
+        return replace(rotation, paused=_pause(record, phase), failures=failures, silent_runs=0)
     if phase not in TRANSITIONS[rotation.phase]:
         raise HistoryError(f"{phase.value} follows {rotation.phase.value}")
     if phase in ATTEMPTS and not rotation.has_attempted(phase):
         raise HistoryError(f"{phase.value} without its attempt")
-    return replace(rotation, phase=phase, facts={**rotation.facts, phase: facts}, paused=None)
+    return replace(
+        rotation,
+        phase=phase,
+        facts={**rotation.facts, phase: facts},
+        paused=None,
+        failures=0,
+        silent_runs=0,
+    )
+
+
+def _pause(record: Record, phase: Phase) -> Pause:
+    wait = record.facts.get("retry_after_s")
+    latest = record.facts.get("latest")
+    return Pause(
+        at=record.at if latest is None else datetime.fromisoformat(str(latest)),
+        phase=phase,
+        reason=str(record.facts.get("reason", "")),
+        retry_after_s=None if wait is None else int(wait),
+    )
+
+
+def extended(records: Sequence[Record], record: Record) -> list[Record]:
+    """``records`` and ``record``, where saying the same again only counts.
+
+    So a server that is down for a year costs one line, not ten thousand. What
+    events were made of is never changed by it.
+    """
+    if record.kind is Kind.RUN and records and records[-1].kind is Kind.RUN:
+        times = int(records[-1].facts.get("times", 1)) + 1
+        return [*records[:-1], replace(record, facts={"times": times})]
+    if record.kind is not Kind.PAUSE:
+        return [*records, record]
+    # It ended in a word, so the run before it was no silent one.
+    kept = [each for each in records if each.kind is not Kind.RUN]
+    since = max(i for i, each in enumerate(kept) if each.kind is Kind.PHASE)
+    pauses = [i for i in range(since, len(kept)) if kept[i].kind is Kind.PAUSE]
+    if pauses and _counts_with(kept[pauses[-1]], record):
+        kept[pauses[-1]] = _counted(kept[pauses[-1]], record)
+        return kept
+    if len(pauses) >= MAX_PAUSES:
+        record = replace(record, facts={**record.facts, "untold": True})
+    return [*kept, record]
+
+
+def _counts_with(earlier: Record, later: Record) -> bool:
+    same = earlier.facts.get("reason") == later.facts.get("reason")
+    return same or bool(earlier.facts.get("untold"))
+
+
+def _counted(earlier: Record, later: Record) -> Record:
+    """``earlier`` again: its time is when it was first said, and its wait what was asked last."""
+    facts = {
+        **{name: value for name, value in earlier.facts.items() if name != "retry_after_s"},
+        **later.facts,
+        "times": int(earlier.facts.get("times", 1)) + 1,
+        "latest": later.at.isoformat(),
+    }
+    return replace(earlier, facts=facts)
 
 
 def _reference(facts: Facts, which: str) -> CredentialRef:

@@ -2,12 +2,76 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import enum
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from types import MappingProxyType
+from typing import Final
 
-from fioagent.rotation.machine import Rotation
+from fioagent.rotation.machine import Phase, Rotation
 
-# No certificate of ours is read by a device older than the program itself.
-EARLIEST_PLAUSIBLE_YEAR = 2026
+# No device runs this program before it was written.
+RELEASED: Final = datetime(2026, 11, 1, tzinfo=timezone.utc)
+_DAY: Final = timedelta(days=1)
+
+
+class Peer(enum.Enum):
+    """Whom an attempt depends on."""
+
+    KEYS = enum.auto()  # the key store; a token may be locked or busy
+    EST = enum.auto()
+    GATEWAY = enum.auto()
+    DEVICE = enum.auto()  # its own disk and services
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Waits that double from ``first`` to ``cap``, each shortened by up to a half at random.
+
+    A fleet that was refused in the same minute does not come back in the same minute.
+    """
+
+    first: timedelta
+    cap: timedelta
+
+    def after(self, failures: int, draw: float) -> timedelta:
+        """How long to wait after so many failures (1 at least); ``draw`` is from 0 to 1."""
+        doublings = min(failures - 1, 32)
+        return min(self.first * (1 << doublings), self.cap) * (1 - draw / 2)
+
+
+# EST servers sign, and people may have to approve: slow. A gateway has the device's
+# config writes locked until we come back: quick. A token counts wrong moves: careful.
+BACKOFF: Final[Mapping[Peer, Backoff]] = MappingProxyType(
+    {
+        Peer.KEYS: Backoff(timedelta(seconds=30), timedelta(hours=1)),
+        Peer.EST: Backoff(timedelta(minutes=1), timedelta(hours=6)),
+        Peer.GATEWAY: Backoff(timedelta(seconds=15), timedelta(hours=1)),
+        Peer.DEVICE: Backoff(timedelta(minutes=1), timedelta(hours=1)),
+    }
+)
+DEPENDS_ON: Final[Mapping[Phase, Peer]] = MappingProxyType(
+    {
+        Phase.KEY_GENERATED: Peer.KEYS,
+        Phase.CERT_ISSUED: Peer.EST,
+        Phase.LOCKED: Peer.GATEWAY,
+        Phase.CONFIG_STAGED: Peer.DEVICE,
+        Phase.DEVICE_CONFIG_UPDATED: Peer.GATEWAY,
+        Phase.COMMITTED: Peer.DEVICE,
+        Phase.CONFIRMED: Peer.GATEWAY,
+        Phase.SERVICES_RESTARTED: Peer.DEVICE,
+        Phase.RETIRED: Peer.GATEWAY,
+        Phase.COMPLETED: Peer.DEVICE,
+        Phase.ABANDONED: Peer.GATEWAY,  # the way back
+    }
+)
+# A run that dies without a word may take the device down with it. A power cut is
+# one too, so a few are free.
+FREE_SILENT_RUNS: Final = 3
+AFTER_SILENCE: Final = Backoff(timedelta(minutes=2), timedelta(days=1))
+LONGEST_ASKED_WAIT_S: Final = 86_400  # a Retry-After of a year is a mistake of the server
 
 
 def due_at(not_before: datetime, not_after: datetime, share: float) -> datetime:
@@ -15,23 +79,53 @@ def due_at(not_before: datetime, not_after: datetime, share: float) -> datetime:
     return not_before + (not_after - not_before) * share
 
 
+def next_try(rotation: Rotation) -> datetime | None:
+    """Not before this, by the device's clock; None where nothing speaks against at once."""
+    failed_at, wait = _latest_failure(rotation)
+    return None if failed_at is None else failed_at + wait
+
+
 def wait_until(rotation: Rotation, now: datetime) -> datetime | None:
-    """Not before this, as the peer asked; None where nobody asked, or the time is over.
+    """``next_try`` where it is still to come; None where there is nothing to wait for.
 
-    A pause from the future was written by a wrong clock: no reason to wait.
+    A failure from the future was written by a wrong clock: no reason to wait.
     """
-    pause = rotation.paused
-    if pause is None or pause.retry_after_s is None or now < pause.at:
+    failed_at, wait = _latest_failure(rotation)
+    if failed_at is None or not failed_at <= now < failed_at + wait:
         return None
-    until = pause.at + timedelta(seconds=pause.retry_after_s)
-    return until if now < until else None
+    return failed_at + wait
 
 
-def clock_is_plausible(now: datetime, certificate_not_before: datetime) -> bool:
+def _latest_failure(rotation: Rotation) -> tuple[datetime | None, timedelta]:
+    """When, and how long to wait from then."""
+    silent = rotation.silent_runs - FREE_SILENT_RUNS
+    if silent > 0:
+        return rotation.ran_at, AFTER_SILENCE.after(silent, _draw(rotation))
+    pause = rotation.paused
+    if pause is None:
+        return None, timedelta()
+    asked = timedelta(seconds=min(pause.retry_after_s or 0, LONGEST_ASKED_WAIT_S))
+    own = BACKOFF[DEPENDS_ON[pause.phase]].after(rotation.failures, _draw(rotation))
+    return pause.at, max(asked, own)
+
+
+def _draw(rotation: Rotation) -> float:
+    """From 0 to 1: another for each device and attempt, the same whenever it is asked."""
+    seed = rotation.facts[Phase.BEGUN].get("event_seed", rotation.id)
+    count = f"{seed} {rotation.failures} {rotation.silent_runs}"
+    return int.from_bytes(hashlib.sha256(count.encode()).digest()[:4], "big") / 2**32
+
+
+def too_many(requested_at: Iterable[datetime], now: datetime, limit: int) -> bool:
+    """Whether ``limit`` certificates were requested within a day, by whatever clock."""
+    return sum(abs(now - at) < _DAY for at in requested_at) >= limit
+
+
+def clock_is_plausible(now: datetime, *floors: datetime | None) -> bool:
     """Whether validity can be judged: boards without a battery boot in 1970.
 
-    The live certificate gives a floor: it was issued before it was installed.
-    A day of grace, because a registration server's clock may have been ahead.
+    Each certificate that a server has issued is a floor: it was issued before it
+    was seen. A day of grace, because that server's clock may have been ahead.
     """
-    floor = certificate_not_before - timedelta(days=1)
-    return now.year >= EARLIEST_PLAUSIBLE_YEAR and now >= floor
+    known = [floor - _DAY for floor in floors if floor is not None]
+    return now >= max([RELEASED - _DAY, *known])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from fioagent import sota
@@ -22,8 +23,13 @@ from fioagent.x509 import Certificate, spki_der
 NEEDED_BYTES: Final = 256 * 1024  # key, certificate, sota.toml, the journal; beside the config
 
 
-def check(device: Device, new: CredentialRef) -> CredentialRef:
+def check(
+    device: Device, new: CredentialRef, *, adopted: bool, seen: Sequence[datetime]
+) -> CredentialRef:
     """The live credential, once nothing speaks against replacing it by ``new``.
+
+    ``adopted``: ``new`` is there already, and the gateway may wait for it.
+    ``seen``: when servers have issued certificates to this device, as far as is known.
 
     Raises:
         ConfigError: this device needs a person first.
@@ -33,13 +39,16 @@ def check(device: Device, new: CredentialRef) -> CredentialRef:
     """
     live = device.live_credential()
     certificate = require_pair(device, live)
-    require_clock(device, certificate)
+    require_clock(device, certificate, *seen)
     _require_editable_sota(device, new)
     _require_room(device)
-    _require_no_other_rotation(device)
-    device.keys.require_free(new)
-    _require_readable_config(device, live)
-    _require_rotating_gateway(device, live)
+    at_hand = [device.keys.private_key(live)]
+    if adopted:
+        at_hand.append(device.keys.private_key(new))
+    else:
+        device.keys.require_free(new)
+    _require_readable_config(device, at_hand)
+    _require_rotating_gateway(device, live, at_hand)
     return live
 
 
@@ -57,9 +66,10 @@ def require_pair(device: Device, credential: CredentialRef) -> Certificate:
     return certificate
 
 
-def require_clock(device: Device, certificate: Certificate) -> None:
+def require_clock(device: Device, certificate: Certificate, *seen: datetime) -> None:
     now = device.clock.now()
-    if not policy.clock_is_plausible(now, certificate.not_before):
+    floors = (certificate.not_before, device.clock.image_time(), *seen)
+    if not policy.clock_is_plausible(now, *floors):
         raise TemporaryError(
             f"cannot rotate yet: the clock says {now:%Y-%m-%d %H:%M} UTC, which cannot be",
             hint="wait for time synchronisation, or set the clock",
@@ -117,21 +127,15 @@ def _require_room(device: Device) -> None:
         raise ConfigError(f"cannot rotate: {device.site.storage} is not writable")
 
 
-def _require_no_other_rotation(device: Device) -> None:
-    if device.disk.is_there(device.site.foreign_state):
-        raise ConfigError(
-            f"cannot rotate: fioconfig has a rotation under way, {device.site.foreign_state}",
-            hint="let fioconfig finish it first; its key is in that file",
-        )
-
-
-def _require_readable_config(device: Device, live: CredentialRef) -> None:
+def _require_readable_config(device: Device, keys: Sequence[document.Key]) -> None:
     config = device.disk.read_if_there(device.site.config)
     if config is not None:
-        document.require_opens(config, [device.keys.private_key(live)], device.site.config)
+        document.require_opens(config, keys, device.site.config)
 
 
-def _require_rotating_gateway(device: Device, live: CredentialRef) -> None:
+def _require_rotating_gateway(
+    device: Device, live: CredentialRef, keys: Sequence[document.Key]
+) -> None:
     gateway = device.sessions.gateway(live)
     try:
         config = gateway.device_config()
@@ -139,9 +143,7 @@ def _require_rotating_gateway(device: Device, live: CredentialRef) -> None:
         # update-server and dg-satellite answer 404; the route came with rotation.
         raise unsupported(error) from error
     if config is not None:
-        document.require_opens(
-            config, [device.keys.private_key(live)], "the device's configuration on the gateway"
-        )
+        document.require_opens(config, keys, "the device's configuration on the gateway")
 
 
 def unsupported(error: NotSupportedError) -> NotSupportedError:

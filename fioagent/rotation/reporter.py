@@ -1,7 +1,7 @@
 """Delivery of update events: in order, at least once, and never in the way.
 
 The journals are the spool. Each remembers how many of its events the gateway
-has acknowledged; ended rotations are kept until that is all of them, ten at most.
+has acknowledged; the latest ten that ended are kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fioagent.rotation.machine import Kind, Record
 from fioagent.site import Device
 
 _BATCH_BYTES: Final = 60 * 1024  # a gateway takes bodies of 100 KB
-_KEPT: Final = 10  # ended journals at most, whether their events are delivered or not
+_KEPT: Final = 10  # ended journals: the spool, the story for people, the count of issuances
 
 
 class Reporter:
@@ -35,12 +35,10 @@ class Reporter:
             return  # the rotation's own trouble is told by the rotation
 
     def prune(self) -> None:
-        """Keep the latest ended journal, and earlier ones with events to deliver, up to a limit."""
+        """Keep the latest ended journals; events that are older than that are lost."""
         try:
-            ended = self._journal.ended()
-            for journal in ended[:-1]:
-                if not journal.unreported() or journal in ended[:-_KEPT]:
-                    journal.discard()
+            for journal in self._journal.ended()[:-_KEPT]:
+                journal.discard()
         except AgentError:
             return
 

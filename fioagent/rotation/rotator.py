@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fioagent import esturl
 from fioagent.errors import (
@@ -23,8 +22,8 @@ from fioagent.errors import (
     PeerError,
     TemporaryError,
 )
-from fioagent.model import Facts, RotationId, sha256_hex
-from fioagent.rotation import current_target, identity, machine, preflight, steps
+from fioagent.model import Facts, RotationId
+from fioagent.rotation import beginning, identity, machine, steps, takeover
 from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Kind, Phase, Record, Rotation
 from fioagent.rotation.reporter import Reporter
@@ -39,6 +38,8 @@ class Result(str, enum.Enum):
     TRY_AGAIN = "try-again"  # the rotation stays open, or was not begun
     NEEDS_PERSON = "needs-person"  # the same, and waiting alone will not help
     FAILED = "failed"  # over; the old credential is live
+    CANCELLED = "cancelled"  # the same, because a person wanted it
+    RECOVERED = "recovered"  # what a power cut had left half-done is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,42 +81,106 @@ class Rotator:
         self._reporter = Reporter(device, self._journal)
 
     def open_rotation(self) -> Rotation | None:
-        """Raises ConfigError for a journal that cannot be read."""
-        return self._journal.load()
+        """The one in our journal, or else one of fioconfig's, which is ours from here on.
+
+        Raises:
+            ConfigError: a journal, or a state of fioconfig, that cannot be read.
+            TemporaryError: fioconfig runs and goes on with it.
+        """
+        takeover.clean_marker(self._device)
+        rotation = self._journal.load()
+        state = takeover.found(self._device)
+        if state is None or (rotation is None and not state.key):
+            return rotation
+        if rotation is None:
+            rotation = self._journal.start(takeover.records(state, self._device))
+        takeover.finish(state, rotation, self._device)
+        return rotation
+
+    def begun_by_fioconfig(self) -> takeover.ForeignState | None:
+        """A rotation of which it has no key yet: an id and an address."""
+        return takeover.found(self._device)
 
     def is_done(self, rotation: RotationId) -> bool:
         """Whether the rotation that succeeded last has this id: what the stock handler asks."""
         marker = self._device.disk.read_if_there(self._device.site.completed_marker)
         return marker is not None and f'"RotationId":"{rotation}",'.encode() in marker
 
-    def begin(self, rotation: RotationId, est_url: str) -> Rotation:
-        """Preflight, then the first record.
+    def plan(
+        self, identifier: RotationId, est_url: str, predecessor: Rotation | None = None
+    ) -> Facts:
+        """See ``beginning.plan``."""
+        return beginning.plan(self._device, self._journal, identifier, est_url, predecessor)
+
+    def begin(self, plan: Facts) -> Rotation:
+        """The first record."""
+        rotation = self._enter(Phase.BEGUN, plan)
+        state = self._device.site.foreign_state
+        if self._device.disk.is_there(state):
+            self._device.disk.remove(state)  # of a rotation that it had only begun
+        return rotation
+
+    def resume(self, rotation: Rotation) -> Rotation:
+        """Go on with what another run began; all that it did is durable from here on."""
+        self._settle(rotation)
+        return self._add(Record(Kind.RUN, self._device.clock.now()))
+
+    def supersede(self, rotation: Rotation, plan: Facts) -> Rotation:
+        """End ``rotation`` in favour of the one that ``plan`` begins.
 
         Raises:
-            AgentError: preflight found a reason; nothing was written.
+            ConfigError: the disk; either rotation is open then.
         """
-        device = self._device
-        est_url = esturl.base_url(est_url)
-        new = device.site.new_credential(rotation)
-        old = preflight.check(device, new)
-        certificate = preflight.require_pair(device, old)
-        target = current_target.read(device.disk, device.site.storage)
-        facts: Facts = {
-            "id": rotation,
-            "est_url": est_url,
-            "store": old.store.value,
-            "old_key": old.key,
-            "old_certificate": old.certificate,
-            "old_serial": certificate.serial,
-            "old_sha256": sha256_hex(certificate.der),
-            "sota_paths": ",".join(device.site.sota_paths),
-            "new_key": new.key,
-            "new_certificate": new.certificate,
-            "target_name": target.name,
-            "target_version": target.version,
-            "event_seed": str(uuid.uuid4()),
-        }
-        return self._enter(Phase.BEGUN, facts)
+        self._settle(rotation)
+        reason = {"reason": f"superseded by rotation {plan['id']}"}
+        end = Phase.SUPERSEDED if rotation.announced else Phase.ABANDONED
+        self._close(self._enter(end, reason))
+        return self.begin(plan)
+
+    def set_aside(self) -> Rotation | None:
+        """Go on without a damaged journal; the rotation that its sound part tells of."""
+        sound = self._journal.set_aside()
+        # What the damaged part said is not known, so the gateway may have heard of its key.
+        return None if sound is None or not sound.is_open else replace(sound, announced=True)
+
+    def cancel(self, rotation: Rotation) -> Outcome:
+        """Give up what nobody outside this device knows of.
+
+        Raises:
+            ConfigError: the gateway may know the new key.
+        """
+        if not rotation.before_pivot:
+            raise ConfigError(
+                f"cannot cancel rotation {rotation.id}: the gateway may know its new key",
+                hint="it can only go forward; 'fioagent rotate --now' does, and another --id "
+                "goes on with the same key",
+            )
+        self._settle(rotation)
+        rotation = self._enter(Phase.ABANDONED, {"reason": "cancelled at the device"})
+        self._reporter.deliver()
+        self._close(rotation)
+        said = f"rotation {rotation.id} is cancelled; the live credential is as it was"
+        return Outcome(Result.CANCELLED, said, None, rotation)
+
+    def recover(self, rotation: Rotation) -> Outcome:
+        """Finish a commit or a way back that was cut in half: offline, from the journal alone.
+
+        What needs the network waits for the next run. Safe to repeat, and to be cut itself.
+        """
+        self._settle(rotation)
+        done = "nothing was half-done"
+        if rotation.is_open:
+            identity.require_known_credential(rotation, self._device)
+        if rotation.phase is Phase.DEVICE_CONFIG_UPDATED:
+            rotation = self._enter(Phase.COMMITTED, steps.commit(rotation, self._device))
+            done = "sota.toml and config.encrypted are those of the new credential"
+        elif rotation.phase is Phase.REVERTING:
+            steps.revert_locally(rotation, self._device)
+            done = "sota.toml and config.encrypted are those of the old credential"
+        elif not rotation.is_open:
+            self._close(rotation)
+            done = "it is over, and nothing of it is left"
+        return Outcome(Result.RECOVERED, f"rotation {rotation.id}: {done}", None, rotation)
 
     def amend(self, rotation: Rotation, est_url: str) -> Rotation:
         """Another EST server for a rotation that has no certificate yet."""
@@ -147,7 +212,7 @@ class Rotator:
         if phase is Phase.ABANDONED:
             if not steps.old_still_works(rotation, self._device):
                 # Somebody has used the new pair since, and the gateway has taken it.
-                return self._enter(Phase.COMMITTED, steps.commit(rotation, self._device))
+                return self._forward(rotation)
             steps.revert(rotation, self._device)
             return self._enter(Phase.ABANDONED, rotation.facts[Phase.REVERTING])
         if phase in machine.ATTEMPTS and not rotation.has_attempted(phase):
@@ -204,17 +269,20 @@ class Rotator:
             self._device.sessions.gateway(rotation.new).handshake()
         except PeerError:
             raise error from None
-        return self._enter(Phase.COMMITTED, steps.commit(rotation, self._device))
+        return self._forward(rotation)
+
+    def _forward(self, rotation: Rotation) -> Rotation:
+        """Out of the way back: the commit is next again, and recovery knows it."""
+        facts = rotation.facts[Phase.DEVICE_CONFIG_UPDATED]
+        return self._enter(Phase.DEVICE_CONFIG_UPDATED, facts)
 
     def _pause(self, rotation: Rotation, error: AgentError) -> tuple[Rotation, Outcome]:
         phase = machine.next_phase(rotation)
         facts: dict[str, str | int | bool] = {"reason": str(error)}
         if isinstance(error, TemporaryError) and error.retry_after_s is not None:
             facts["retry_after_s"] = int(error.retry_after_s)
-        # A pause like the one before says nothing new, and a disk in trouble takes none.
-        if rotation.paused is None or not rotation.paused.says(phase, facts):
-            with contextlib.suppress(ConfigError):
-                rotation = self._add(Record(Kind.PAUSE, self._device.clock.now(), phase, facts))
+        with contextlib.suppress(ConfigError):  # a disk in trouble takes no word of it
+            rotation = self._add(Record(Kind.PAUSE, self._device.clock.now(), phase, facts))
         hint = error.hint
         if isinstance(error, PeerError) and Phase.CONFIRMED not in rotation.facts:
             hint = "the rotation stays open: the gateway may know the new key; tell the operator"
@@ -223,23 +291,35 @@ class Rotator:
         return rotation, Outcome(result, str(error), hint, rotation)
 
     def _closed(self, rotation: Rotation) -> Outcome:
-        """At an end. What is left to do is done again if the power fails before the archive."""
         try:
-            if rotation.phase is Phase.ABANDONED:
-                # Recorded first: a rotation that goes on must find its key.
-                steps.discard_new(rotation, self._device)
-            self._journal.archive(rotation)
+            self._close(rotation)
         except ConfigError as error:
             return Outcome(Result.NEEDS_PERSON, str(error), error.hint, rotation)
-        self._reporter.prune()
         if rotation.phase is Phase.COMPLETED:
             serial = rotation.fact(Phase.CERT_ISSUED, "serial")
             return Outcome(Result.COMPLETED, f"rotated to serial {serial}", None, rotation)
-        facts = rotation.facts[Phase.ABANDONED]
+        facts = rotation.facts[rotation.phase]
         hint = facts.get("hint")
         return Outcome(
             Result.FAILED, str(facts["reason"]), None if hint is None else str(hint), rotation
         )
+
+    def _close(self, rotation: Rotation) -> None:
+        """At an end. What is left to do is done again if the power fails before the archive."""
+        if rotation.phase is not Phase.COMPLETED:
+            # Recorded first: a rotation that goes on must find its key.
+            steps.discard(rotation, self._device)
+        self._journal.archive(rotation)
+        self._reporter.prune()
+
+    def _settle(self, rotation: Rotation) -> None:
+        """A process that was killed may have left in memory what we build on next."""
+        device, place = self._device, self._device.site
+        device.keys.settle(rotation.old)
+        device.keys.settle(rotation.new)
+        files = [file.path for file in device.sota().files]
+        ours = [self._journal.path, place.config, place.staged_config, place.completed_marker]
+        device.disk.settle([*files, *ours])
 
     def _enter(self, phase: Phase, facts: Facts) -> Rotation:
         rotation = self._add(Record(Kind.PHASE, self._device.clock.now(), phase, facts))

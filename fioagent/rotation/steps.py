@@ -55,13 +55,24 @@ def issue_certificate(rotation: Rotation, device: Device) -> Facts:
     servers find a pending one by it, and an ECDSA signature is never the same twice.
     """
     require_clock(device, require_pair(device, rotation.old))
-    stored = device.keys.certificate(rotation.new)
-    answer = [stored.der] if stored is not None else _enrol(rotation, device)
-    issued = _checked(answer, rotation, device)
-    if stored is None:
+    issued = _stored(rotation, device)
+    if issued is None:
+        issued = _checked(_enrol(rotation, device), rotation, device)
         device.keys.store_certificate(rotation.new, issued.certificate)
     _require_trusted(rotation, device, issued)
-    return _described(issued)
+    warnings = {"warnings": "; ".join(issued.warnings)} if issued.warnings else {}
+    return {**issued.certificate.described(), **warnings}
+
+
+def _stored(rotation: Rotation, device: Device) -> Issued | None:
+    """An earlier run's certificate, or one taken over; None where it is of no use any more."""
+    stored = device.keys.certificate(rotation.new)
+    if stored is None:
+        return None
+    try:
+        return _checked([stored.der], rotation, device)
+    except PeerError:
+        return None
 
 
 def _enrol(rotation: Rotation, device: Device) -> list[bytes]:
@@ -94,20 +105,6 @@ def _require_trusted(rotation: Rotation, device: Device, issued: Issued) -> None
         if error.alert in _CLOCK_ALERTS and age < _SETTLING_TIME:
             raise TemporaryError(f"{error}; the certificate may be too young for it") from error
         raise
-
-
-def _described(issued: Issued) -> Facts:
-    certificate = issued.certificate
-    facts: dict[str, str | int | bool] = {
-        "serial": certificate.serial,
-        "issuer": certificate.issuer,
-        "not_before": certificate.not_before.isoformat(),
-        "not_after": certificate.not_after.isoformat(),
-        "sha256": sha256_hex(certificate.der),
-    }
-    if issued.warnings:
-        facts["warnings"] = "; ".join(issued.warnings)
-    return facts
 
 
 def lock(rotation: Rotation, device: Device) -> Facts:
@@ -280,8 +277,8 @@ def complete(rotation: Rotation, device: Device) -> Facts:
     return {}
 
 
-def revert(rotation: Rotation, device: Device) -> None:
-    """The old credential in place again, with every configuration readable by it.
+def revert_locally(rotation: Rotation, device: Device) -> None:
+    """The old credential in place again, and the local configuration readable by it.
 
     sota.toml first: from that write on the device can be reached again.
     """
@@ -289,6 +286,11 @@ def revert(rotation: Rotation, device: Device) -> None:
     current = device.disk.read_if_there(device.site.config)
     if current is not None:
         _replace_config(_resealed(current, rotation.old, rotation, device), current, device)
+
+
+def revert(rotation: Rotation, device: Device) -> None:
+    """As before the rotation, on the device and on the gateway."""
+    revert_locally(rotation, device)
     keys = [device.keys.private_key(rotation.new)]
     _rewrite_device_config(device, rotation.old, keys, rotation.old)
     if rotation.facts[Phase.REVERTING]["gateway_waits"]:
@@ -297,9 +299,13 @@ def revert(rotation: Rotation, device: Device) -> None:
         device.sessions.gateway(rotation.old).set_next_key(x509.spki_pem(old))
 
 
-def discard_new(rotation: Rotation, device: Device) -> None:
-    """Nothing of an abandoned rotation is left but its journal."""
-    device.keys.destroy(rotation.new)
+def discard(rotation: Rotation, device: Device) -> None:
+    """Nothing of a rotation that was given up is left but its journal.
+
+    Of one that was superseded the pair stays: the rotation that follows goes on with it.
+    """
+    if rotation.phase is Phase.ABANDONED:
+        device.keys.destroy(rotation.new)
     device.disk.remove(device.site.staged_config)
 
 

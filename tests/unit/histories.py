@@ -35,8 +35,10 @@ _FACTS: dict[Phase, Facts] = {
     Phase.SERVICES_RESTARTED: {"aktualizr-lite.service": "restarted"},
     Phase.REVERTING: {"reason": "gw:8443 refuses the device's certificate: unknown ca"},
     Phase.ABANDONED: {"reason": "gw:8443 refuses the device's certificate: unknown ca"},
+    Phase.SUPERSEDED: {"reason": "superseded by rotation certs-2"},
 }
-FORWARD = tuple(phase for phase in Phase if phase not in (Phase.REVERTING, Phase.ABANDONED))
+_ASIDE = (Phase.REVERTING, Phase.ABANDONED, Phase.SUPERSEDED)
+FORWARD = tuple(phase for phase in Phase if phase not in _ASIDE)
 
 
 def reached(phase: Phase, after_s: int = 0, facts: Facts | None = None) -> Record:

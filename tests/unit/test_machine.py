@@ -97,14 +97,25 @@ def test_backing_out_is_for_before_the_pivot_and_for_a_refusal() -> None:
 
     assert {*_BEFORE_PIVOT, Phase.REVERTING} == abandoned_from
     assert {Phase.COMMITTED} == reverting_from
-    assert (Phase.ABANDONED, Phase.COMMITTED) == TRANSITIONS[Phase.REVERTING]
-    assert {Phase.COMPLETED, Phase.ABANDONED} == ENDS
+    assert (Phase.ABANDONED, Phase.DEVICE_CONFIG_UPDATED) == TRANSITIONS[Phase.REVERTING]
+    assert {Phase.COMPLETED, Phase.ABANDONED, Phase.SUPERSEDED} == ENDS
+
+
+def test_another_rotation_may_follow_until_the_new_credential_is_named() -> None:
+    """From the commit on any program may use it, and only forward is safe."""
+    superseded_from = {phase for phase, after in TRANSITIONS.items() if Phase.SUPERSEDED in after}
+
+    assert set(_FORWARD[: _FORWARD.index(Phase.COMMITTED)]) == superseded_from
+    for phase in _FORWARD:
+        assert (phase in superseded_from) == _folded(_history(phase)).may_be_superseded
+    seen = [*_history(Phase.DEVICE_CONFIG_UPDATED), _record(Kind.ATTEMPT, Phase.CONFIRMED)]
+    assert not _folded(seen).may_be_superseded
 
 
 def test_the_only_circle_is_a_gateway_that_takes_the_new_credential_after_all() -> None:
     """Nothing else is undone and done again within a rotation."""
     table = {phase: set(following) for phase, following in TRANSITIONS.items()}
-    table[Phase.REVERTING].remove(Phase.COMMITTED)
+    table[Phase.REVERTING].remove(Phase.DEVICE_CONFIG_UPDATED)
 
     def after(phase: Phase) -> set[Phase]:
         return table[phase].union(*(after(each) for each in table[phase]))
@@ -140,7 +151,7 @@ def test_only_what_the_table_allows_may_follow(before: Phase, after: Phase) -> N
     """Any other order is no history that a run of ours can have written."""
     if before is Phase.REVERTING:
         records = [*_history(Phase.COMMITTED), _reached(before)]
-    elif before is Phase.ABANDONED:
+    elif before in (Phase.ABANDONED, Phase.SUPERSEDED):
         records = [*_history(Phase.BEGUN), _reached(before)]
     else:
         records = _history(before)

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from fioagent.model import CredentialRef, RotationId, Store
-from fioagent.rotation.machine import Pause, Phase, Rotation
-from fioagent.rotation.policy import clock_is_plausible, due_at, wait_until
+from fioagent.rotation.machine import TRANSITIONS, Pause, Phase, Rotation
+from fioagent.rotation.policy import (
+    AFTER_SILENCE,
+    BACKOFF,
+    DEPENDS_ON,
+    FREE_SILENT_RUNS,
+    RELEASED,
+    Peer,
+    clock_is_plausible,
+    due_at,
+    next_try,
+    too_many,
+    wait_until,
+)
 
 _AT = datetime(2026, 11, 1, 12, 0, tzinfo=timezone.utc)
 _DAY = timedelta(days=1)
 
 
-def _rotation(pause: Pause | None) -> Rotation:
+def _rotation() -> Rotation:
     pair = CredentialRef(Store.FILE, "k", "c")
     return Rotation(
         id=RotationId("r"),
@@ -23,8 +37,7 @@ def _rotation(pause: Pause | None) -> Rotation:
         old=pair,
         new=pair,
         phase=Phase.KEY_GENERATED,
-        facts={},
-        paused=pause,
+        facts={Phase.BEGUN: {}},
     )
 
 
@@ -37,32 +50,112 @@ def test_a_rotation_is_due_after_a_share_of_the_life(share: float, days: float) 
     assert abs(due - (_AT + timedelta(days=days))) < timedelta(seconds=1)
 
 
-def test_no_pause_is_no_reason_to_wait() -> None:
-    assert wait_until(_rotation(None), _AT) is None
+def test_what_did_not_fail_may_go_on_at_once() -> None:
+    assert next_try(_rotation()) is None
+    assert wait_until(_rotation(), _AT) is None
 
 
-def test_a_pause_that_nobody_asked_for_is_no_reason_to_wait() -> None:
-    pause = Pause(_AT, Phase.CERT_ISSUED, "timed out", None)
+def _paused(phase: Phase, failures: int = 1, asked_s: int | None = None) -> Rotation:
+    pause = Pause(_AT, phase, "timed out", asked_s)
+    return replace(_rotation(), paused=pause, failures=failures)
 
-    assert wait_until(_rotation(pause), _AT) is None
+
+@pytest.mark.parametrize("peer", list(Peer))
+def test_waits_double_up_to_a_cap_with_up_to_a_half_off_by_chance(peer: Peer) -> None:
+    backoff = BACKOFF[peer]
+    longest = [backoff.after(failures, 0.0) for failures in range(1, 60)]
+
+    assert longest[0] == backoff.first
+    assert all(b == min(2 * a, backoff.cap) for a, b in itertools.pairwise(longest))
+    assert longest[-1] == backoff.cap == backoff.after(10**9, 0.0)
+    assert backoff.after(3, 1.0) == longest[2] / 2
+    assert longest[2] / 2 < backoff.after(3, 0.3) < longest[2]
 
 
-@pytest.mark.parametrize("seconds", [1, 3600])
+def test_who_failed_decides_how_long_to_wait() -> None:
+    """A CA is asked slowly; a gateway has the configuration locked until we are back."""
+    waits = {phase: BACKOFF[peer].cap for phase, peer in DEPENDS_ON.items()}
+
+    assert waits[Phase.CERT_ISSUED] > waits[Phase.LOCKED] == waits[Phase.CONFIRMED]
+    reachable = {after for following in TRANSITIONS.values() for after in following}
+    assert reachable - {Phase.SUPERSEDED, Phase.REVERTING} == set(DEPENDS_ON)
+
+
+def test_a_failure_waits_by_its_own_count_and_peer() -> None:
+    for failures in (1, 2, 7):
+        until = next_try(_paused(Phase.CERT_ISSUED, failures))
+        longest = BACKOFF[Peer.EST].after(failures, 0.0)
+        assert until is not None
+        assert _AT + longest / 2 <= until <= _AT + longest
+
+
+def test_devices_that_fail_together_do_not_come_back_together() -> None:
+    """By the seed of each rotation; the same device answers the same whenever it is asked."""
+    rotations = [
+        replace(_paused(Phase.LOCKED, 9), facts={Phase.BEGUN: {"event_seed": str(number)}})
+        for number in range(200)
+    ]
+    times = {next_try(each) for each in rotations}
+
+    assert len(times) > 190
+    assert times == {next_try(each) for each in rotations}
+
+
+@pytest.mark.parametrize("seconds", [600, 3600])
 def test_a_peer_that_asks_for_time_gets_it(seconds: int) -> None:
     """Counted from the answer, not from when somebody looks."""
-    pause = Pause(_AT, Phase.CERT_ISSUED, "busy", seconds)
+    rotation = _paused(Phase.CERT_ISSUED, asked_s=seconds)
 
     until = _AT + timedelta(seconds=seconds)
-    assert until == wait_until(_rotation(pause), _AT)
-    assert until == wait_until(_rotation(pause), until - timedelta(seconds=1))
-    assert wait_until(_rotation(pause), until) is None
+    assert until == wait_until(rotation, _AT)
+    assert until == wait_until(rotation, until - timedelta(seconds=1))
+    assert wait_until(rotation, until) is None
 
 
-def test_a_pause_from_the_future_is_no_reason_to_wait() -> None:
+def test_a_peer_that_asks_for_years_gets_a_day() -> None:
+    assert _AT + _DAY == next_try(_paused(Phase.CERT_ISSUED, asked_s=10**17))
+
+
+def test_a_peer_that_asks_for_nothing_does_not_get_us_sooner() -> None:
+    rotation = _paused(Phase.CERT_ISSUED, failures=9, asked_s=0)
+
+    assert next_try(rotation) == next_try(_paused(Phase.CERT_ISSUED, failures=9))
+
+
+def test_a_failure_from_the_future_is_no_reason_to_wait() -> None:
     """A wrong clock wrote it; the right one must not wait for months."""
-    pause = Pause(_AT + 200 * _DAY, Phase.CERT_ISSUED, "busy", 60)
+    assert wait_until(_paused(Phase.CERT_ISSUED), _AT - timedelta(seconds=1)) is None
+    silent = replace(_rotation(), silent_runs=99, ran_at=_AT)
+    assert wait_until(silent, _AT - timedelta(seconds=1)) is None
 
-    assert wait_until(_rotation(pause), _AT) is None
+
+def test_a_few_runs_may_die_without_a_word() -> None:
+    """Power cuts are no crash loop."""
+    for runs in range(FREE_SILENT_RUNS + 1):
+        assert next_try(replace(_rotation(), silent_runs=runs, ran_at=_AT)) is None
+
+
+def test_what_kills_the_program_again_and_again_is_tried_ever_more_rarely() -> None:
+    """Whatever it says of an earlier failure; at last once a day, and never not at all."""
+    waits = []
+    for runs in range(FREE_SILENT_RUNS + 1, FREE_SILENT_RUNS + 40):
+        for rotation in (_rotation(), _paused(Phase.LOCKED)):
+            until = next_try(replace(rotation, silent_runs=runs, ran_at=_AT + _DAY))
+            assert until is not None
+            waits.append(until - _AT - _DAY)
+
+    assert waits[0] <= AFTER_SILENCE.first
+    assert _DAY / 2 <= waits[-1] <= AFTER_SILENCE.cap == _DAY
+
+
+def test_certificates_are_not_requested_without_end() -> None:
+    """By whatever clock: one that jumped does not open the gate."""
+    hours = [_AT - timedelta(hours=hour) for hour in (1, 5, 23, 25, 100)]
+
+    assert too_many(hours, _AT, 3)
+    assert not too_many(hours, _AT, 4)
+    assert too_many([_AT + timedelta(hours=1)] * 2, _AT, 2)
+    assert not too_many([], _AT, 1)
 
 
 @pytest.mark.parametrize(
@@ -87,4 +180,12 @@ def test_a_clock_before_the_program_is_wrong_whatever_the_certificate_says() -> 
     then = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
     assert not clock_is_plausible(then + _DAY, then)
-    assert clock_is_plausible(datetime(2026, 1, 1, tzinfo=timezone.utc), then)
+    assert not clock_is_plausible(then + _DAY)
+    assert clock_is_plausible(RELEASED, then)
+
+
+def test_every_certificate_seen_and_the_image_are_a_floor() -> None:
+    late = _AT + 400 * _DAY
+
+    assert clock_is_plausible(late, _AT, None, late)
+    assert not clock_is_plausible(late - 2 * _DAY, _AT, late, None)

@@ -1,0 +1,106 @@
+"""What is fixed when a rotation begins: its references, and the pair that it goes on with."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from fioagent import esturl
+from fioagent.errors import ConfigError, TemporaryError
+from fioagent.model import CredentialRef, Facts, RotationId, sha256_hex
+from fioagent.rotation import current_target, machine, policy, preflight
+from fioagent.rotation.journal import Journal
+from fioagent.rotation.machine import Kind, Phase, Rotation
+from fioagent.site import Device
+
+
+def plan(
+    device: Device,
+    journal: Journal,
+    identifier: RotationId,
+    est_url: str,
+    predecessor: Rotation | None,
+) -> Facts:
+    """The facts of the first record, once nothing speaks against the rotation.
+
+    ``predecessor`` is the rotation that this one supersedes; without one, the
+    latest that was superseded and has found no successor yet counts.
+
+    Raises:
+        AgentError: preflight found a reason; nothing was written.
+    """
+    est_url = esturl.base_url(est_url)
+    journals = [*journal.ended(), journal]
+    _require_quota(device, journals)
+    ended = [rotation for each in journals[:-1] if (rotation := machine.fold(each.records))]
+    if predecessor is None and ended and ended[-1].phase is Phase.SUPERSEDED:
+        predecessor = ended[-1]
+    adopted = None if predecessor is None else _adopted(device, predecessor)
+    new = adopted or device.site.new_credential(identifier)
+    old = preflight.check(device, new, adopted=adopted is not None, seen=_issued(ended))
+    return {**facts(device, identifier, est_url, old, new), "announced": adopted is not None}
+
+
+def facts(
+    device: Device, identifier: RotationId, est_url: str, old: CredentialRef, new: CredentialRef
+) -> Facts:
+    """References and digests of a beginning."""
+    certificate = device.keys.certificate(old)
+    target = current_target.read(device.disk, device.site.storage)
+    return {
+        "id": identifier,
+        "est_url": est_url,
+        "store": new.store.value,
+        "old_key": old.key,
+        "old_certificate": old.certificate,
+        "old_serial": "unknown" if certificate is None else certificate.serial,
+        "old_sha256": "unknown" if certificate is None else sha256_hex(certificate.der),
+        "sota_paths": ",".join(device.site.sota_paths),
+        "new_key": new.key,
+        "new_certificate": new.certificate,
+        "target_name": target.name,
+        "target_version": target.version,
+        "event_seed": str(uuid.uuid4()),
+    }
+
+
+def _adopted(device: Device, predecessor: Rotation) -> CredentialRef | None:
+    """The pair that the gateway may be waiting for; None where a fresh one does.
+
+    No answer of a gateway to a second key is known, and what it holds of the
+    configuration may be readable by the first alone (docs/adr/0006).
+    """
+    if not predecessor.announced or device.live_credential() != predecessor.old:
+        return None
+    certificate = device.keys.certificate(predecessor.old)
+    begun = predecessor.facts[Phase.BEGUN]
+    if certificate is None or sha256_hex(certificate.der) != begun["old_sha256"]:
+        return None  # registered again since
+    try:
+        device.keys.private_key(predecessor.new)
+    except ConfigError:
+        return None
+    return predecessor.new
+
+
+def _issued(rotations: Iterable[Rotation]) -> list[datetime]:
+    """When servers made the certificates that earlier rotations were given."""
+    times = (rotation.facts.get(Phase.CERT_ISSUED, {}).get("not_before") for rotation in rotations)
+    return [datetime.fromisoformat(str(at)) for at in times if at is not None]
+
+
+def _require_quota(device: Device, journals: Sequence[Journal]) -> None:
+    """However wrong a trigger or a script is: a CA is not asked without end."""
+    requested = [
+        record.at
+        for journal in journals
+        for record in journal.records
+        if record.kind is Kind.PHASE and record.phase is Phase.KEY_GENERATED
+    ]
+    limit = device.settings.rotation_issuances_per_day
+    if policy.too_many(requested, device.clock.now(), limit):
+        raise TemporaryError(
+            f"cannot begin a rotation: {limit} certificates were requested within a day",
+            hint="wait until tomorrow, or raise rotation.issuances_per_day",
+        )
