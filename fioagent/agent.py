@@ -205,11 +205,11 @@ class Agent:
 
     def _wait(self, rotation: Rotation) -> Outcome | None:
         until = policy.wait_until(rotation, self.device.clock.now())
-        if until is None or rotation.paused is None:
+        if until is None:
             return None
         return Outcome(
             Result.TRY_AGAIN,
-            f"{rotation.paused.reason}; next try at {until:%Y-%m-%d %H:%M:%S} UTC",
+            f"{policy.reason_to_wait(rotation)}; next try at {until:%Y-%m-%d %H:%M:%S} UTC",
             "'fioagent rotate --now' tries at once",
             rotation,
         )

@@ -6,8 +6,9 @@ agent still tries has any effect, as on a device.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
 from fioagent import agent
@@ -24,6 +25,7 @@ EFFECTS: Final = {
     "link": "disk",
     "rename": "disk",
     "remove": "disk",
+    "settle": "disk",
     "check": "gateway",
     "handshake": "peer",
     "device_config": "gateway",
@@ -119,6 +121,20 @@ def rotate(
     wrap: Callable[[Services], Services] = lambda services: services,
 ) -> Outcome:
     """``fioagent rotate --now --id``, with the switch in every line. Raises PowerCutError."""
+    with _wired(world, switch, wrap) as wired:
+        return wired.rotate(now=True, est_url=None, rotation_id=identifier, watch=lambda _: None)
+
+
+def recover(world: World, switch: Switch) -> Outcome:
+    """``fioagent recover``, likewise."""
+    with _wired(world, switch, lambda services: services) as wired:
+        return wired.recover(lambda _: None)
+
+
+@contextlib.contextmanager
+def _wired(
+    world: World, switch: Switch, wrap: Callable[[Services], Services]
+) -> Iterator[agent.Agent]:
     disk = cast("Disk", Wired(LocalDisk(), switch))
     with agent.opened([], world.device.env, disk=disk) as opened:
         device = dataclasses.replace(
@@ -126,9 +142,7 @@ def rotate(
             sessions=WrappedSessions(opened.device.sessions, lambda peer: Wired(peer, switch)),
             services=cast("Services", Wired(wrap(opened.device.services), switch)),
         )
-        return agent.Agent(device, world.device.env["SECRETS_DIR"]).rotate(
-            now=True, est_url=None, rotation_id=identifier, watch=lambda _: None
-        )
+        yield agent.Agent(device, world.device.env["SECRETS_DIR"])
 
 
 def points(passed: Sequence[str]) -> list[str]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
-from tests import systemd_machine
+import pytest
+
+from tests import needs, systemd_machine
+from tests.power import PowerCutError, StopAt, rotate
 from tests.world import World
 
 # The limits of aktualizr-lite.service on LmP; only the reboot is left out.
@@ -91,3 +95,70 @@ def test_a_failed_unit_is_started_again(tmp_path: Path) -> None:
     script += adapter_says("broken.service", "now")
 
     assert "restarted\n" in systemd_machine.run(tmp_path, UNITS, script, writable=[])
+
+
+RECOVER = Path(__file__).parent.parent / "packaging" / "systemd" / "fioagent-recover.service"
+# Whoever reads the files, and what it finds in them.
+READER = """
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c "grep tls_pkey_path {sota} > {seen}"
+"""
+
+
+def installed(world: World) -> str:
+    """The unit as it is shipped, for a device directory and a program of the test's own."""
+    text = RECOVER.read_text().replace("/var/sota", str(world.storage))
+    text = text.replace("ProtectHome=yes", "ProtectHome=read-only")  # Python may lie there
+    settings = "".join(f"Environment={k}={v}\n" for k, v in world.device.env.items())
+    top = Path(__file__).resolve().parent.parent
+    program = f"WorkingDirectory={top}\n{settings}ExecStart={sys.executable} -m fioagent recover"
+    assert text.count("ExecStart=/usr/bin/fioagent recover") == 1
+    return text.replace("ExecStart=/usr/bin/fioagent recover", program)
+
+
+def test_recovery_comes_before_whoever_reads_the_files(world: World, tmp_path: Path) -> None:
+    """Both are asked for in one transaction, the reader first; the unit orders them."""
+    with pytest.raises(PowerCutError):
+        rotate(world, StopAt("after replace", 5), "certs-1")
+    seen = world.device.directory / "seen"
+    reader = READER.format(sota=world.sota_toml, seen=seen)
+    units = {"fioagent-recover.service": installed(world), "aktualizr-lite.service": reader}
+    script = "systemctl start aktualizr-lite.service fioagent-recover.service\n"
+    script += "systemctl show -p Result -p ConditionResult fioagent-recover.service\n"
+
+    output = systemd_machine.run(tmp_path, units, script, writable=[world.device.directory])
+
+    assert output.split() == ["Result=success", "ConditionResult=yes"], output
+    assert "pkey.certs-1.pem" in seen.read_text()
+    assert world.fioagent("status", "--json").lines[0]["rotation"]["phase"] == "committed"
+    assert world.rotate().code == 0
+
+
+def test_a_usual_boot_does_not_start_the_recovery(world: World, tmp_path: Path) -> None:
+    """No rotation is open, so not even Python is started."""
+    world.rotate("--id", "certs-1")
+    script = "systemctl start fioagent-recover.service\n"
+    script += "systemctl show -p ConditionResult fioagent-recover.service\n"
+    units = {"fioagent-recover.service": installed(world)}
+
+    output = systemd_machine.run(tmp_path, units, script, writable=[world.device.directory])
+
+    assert output.split() == ["ConditionResult=no"]
+
+
+def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+    """Every word of it: systemd ignores what it does not know."""
+    needs.root_and("systemd-analyze")
+    unit = tmp_path / RECOVER.name
+    unit.write_text(RECOVER.read_text().replace("/usr/bin/fioagent", "/bin/true"))
+
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", str(unit)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")

@@ -96,6 +96,13 @@ def wait_until(rotation: Rotation, now: datetime) -> datetime | None:
     return failed_at + wait
 
 
+def reason_to_wait(rotation: Rotation) -> str:
+    """In words; of a rotation that waits."""
+    if rotation.silent_runs > FREE_SILENT_RUNS or rotation.paused is None:
+        return f"the last {rotation.silent_runs} runs ended without a word"
+    return rotation.paused.reason
+
+
 def _latest_failure(rotation: Rotation) -> tuple[datetime | None, timedelta]:
     """When, and how long to wait from then."""
     silent = rotation.silent_runs - FREE_SILENT_RUNS
