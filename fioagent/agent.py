@@ -77,11 +77,13 @@ class Agent:
             try:
                 rotation = rotator.open_rotation()
             except JournalDamagedError:
-                if wanted is None:
+                # Only an id that is new is a person's word; a handler repeats old ones.
+                if wanted is None or rotator.is_done(wanted):
                     raise
-                sound = rotator.set_aside()
-                plan = rotator.plan(wanted, self._est_url(est_url, sound), sound)
-                return rotator.drive(rotator.begin(plan))
+                rotation = rotator.set_aside()
+                if rotation is not None and rotation.id == wanted:
+                    raise
+                now = True
             if rotation is None:
                 return self._rotate_anew(rotator, wanted, est_url, now=now)
             if wanted not in (None, rotation.id) and not rotator.is_done(wanted):

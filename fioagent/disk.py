@@ -18,6 +18,8 @@ from typing import Final
 from fioagent.errors import ConfigError, TemporaryError
 
 _TEMPORARY: Final = ".fioagent-tmp"
+# fsync(2) on a file system that is read-only for good (squashfs), or for now.
+_NEVER_WRITTEN: Final = (errno.EINVAL, errno.EROFS)
 
 
 class LocalDisk:
@@ -149,14 +151,16 @@ class LocalDisk:
             except FileNotFoundError:
                 directories.add(os.path.dirname(os.path.abspath(path)))
             except OSError as error:
-                raise _refused("write", path, error) from error
+                if error.errno not in _NEVER_WRITTEN:
+                    raise _refused("write", path, error) from error
         for directory in sorted(directories):
             try:
                 _sync_directory(directory)
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise _refused("write", directory, error) from error
+                if error.errno not in _NEVER_WRITTEN:
+                    raise _refused("write", directory, error) from error
 
     @contextlib.contextmanager
     def lock(self, path: str, purpose: str) -> Iterator[None]:

@@ -229,6 +229,36 @@ def test_a_new_id_is_the_word_to_go_on_without_a_damaged_journal(world: World, p
     check_done(world)
 
 
+@pytest.mark.parametrize("phase", ["locked", "committed", "confirmed"])
+def test_a_damaged_journal_is_told_of_once_and_truthfully(world: World, phase: str) -> None:
+    """What is sound in it tells the operator how its rotation ended."""
+    with pytest.raises(PowerCutError):
+        rotate(world, StopAt("before restart"), "certs-1")
+    damage(world, phase)
+
+    assert world.rotate("--id", "certs-2").code == 0
+
+    told = ends(world)
+    assert [identifier for identifier, _, _ in told] == ["certs-1", "certs-2"]
+    assert [ok for _, ok, _ in told] == [phase == "confirmed", True]
+    world.check_reachable()
+
+
+@pytest.mark.parametrize("identifier", [None, "certs-0", "certs-1"])
+def test_only_a_new_id_is_the_word_for_it(world: World, identifier: str | None) -> None:
+    """Handlers repeat the ids of earlier rotations, and of this one, at every boot."""
+    world.rotate("--id", "certs-0")
+    world.pause_before_the_commit("certs-1")
+    journal = damage(world, "locked")
+    before = journal.read_bytes()
+
+    ran = world.rotate(*([] if identifier is None else ["--id", identifier]))
+
+    assert ran.code == 78
+    assert "is damaged" in ran.err
+    assert before == journal.read_bytes()
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage\n", b"\x00" * 4096])
 def test_a_journal_of_which_nothing_is_left(world: World, content: bytes) -> None:
     (world.storage / "fioagent").mkdir()

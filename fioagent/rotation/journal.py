@@ -96,11 +96,11 @@ class Journal:
         self.records = []
 
     def set_aside(self) -> Rotation | None:
-        """Keep a copy of a damaged journal, to be overwritten next; what its sound part tells."""
+        """Keep a copy of a damaged journal, and go on from its sound part; None where none is."""
         content = self._disk.read(self.path)
         self._disk.replace(os.path.join(self._directory, DAMAGED), content)
-        self.records, self._suspect = [], False
-        return _sound_part(self.path, content)
+        self.records, self._suspect = _sound_part(self.path, content), True
+        return _fold(self.path, self.records)
 
     def ended(self) -> list[Journal]:
         """Journals of ended rotations, loaded, oldest first. Damaged ones are left out."""
@@ -172,14 +172,14 @@ def _parse(path: str, content: bytes) -> list[Record]:
     return records
 
 
-def _sound_part(path: str, content: bytes) -> Rotation | None:
-    """The rotation by the lines before the first that is damaged."""
-    records: list[Record] = []
-    sound = None
+def _sound_part(path: str, content: bytes) -> list[Record]:
+    """The records before the first line that is damaged, or that cannot follow."""
+    sound: list[Record] = []
     with contextlib.suppress(JournalDamagedError):
         for number, line in enumerate(content.splitlines(keepends=True)[1:], start=2):
-            records.append(_record(path, number, line))
-            sound = _fold(path, records)
+            record = _record(path, number, line)
+            _fold(path, [*sound, record])
+            sound.append(record)
     return sound
 
 

@@ -268,6 +268,8 @@ def _after(rotation: Rotation, record: Record) -> Rotation:
         rotation,
         phase=phase,
         facts={**rotation.facts, phase: facts},
+        # Superseded is what goes on because it may be; ended otherwise it is discarded.
+        announced=rotation.announced or phase is Phase.SUPERSEDED,
         paused=None,
         failures=0,
         silent_runs=0,

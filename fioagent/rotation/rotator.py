@@ -138,10 +138,13 @@ class Rotator:
         return self.begin(plan)
 
     def set_aside(self) -> Rotation | None:
-        """Go on without a damaged journal; the rotation that its sound part tells of."""
+        """Keep a copy of a damaged journal; the rotation that its sound part tells of.
+
+        The damaged one is in its place until the next record is made.
+        """
         sound = self._journal.set_aside()
-        # What the damaged part said is not known, so the gateway may have heard of its key.
-        return None if sound is None or not sound.is_open else replace(sound, announced=True)
+        # What the damaged part said is not known: the gateway may have heard of its key.
+        return None if sound is None else replace(sound, announced=True)
 
     def cancel(self, rotation: Rotation) -> Outcome:
         """Give up what nobody outside this device knows of.
