@@ -132,11 +132,7 @@ class Agent:
             AgentError: it cannot be done, and why; nothing was changed.
         """
         with self._locked("recover"):
-            rotator = Rotator(self.device, watch)
-            rotation = rotator.open_rotation()
-            if rotation is None:
-                return Outcome(Result.NOTHING_TO_DO, "no rotation is open")
-            return rotator.recover(rotation)
+            return Rotator(self.device, watch).recover()
 
     def cancel(self, watch: Watch) -> Outcome:
         """Give up the open rotation, as long as nobody outside the device knows of it.

@@ -11,7 +11,7 @@ import pytest
 
 from fioagent.rotation.rotator import Result
 from tests.fioconfig import STEPS, Fioconfig
-from tests.power import PowerCutError, Switch, rotate
+from tests.power import PowerCutError, StopAt, Switch, rotate
 from tests.test_power_cuts import check_local_state
 from tests.world import BUNDLE, PLAIN, SECRET, Ran, World
 
@@ -267,3 +267,18 @@ def test_another_rotation_of_fioconfig_beside_an_open_one_is_for_a_person(world:
 
     assert fioconfig.path.exists()
     world.check_reachable()
+
+
+def test_a_damaged_state_beside_an_open_rotation_does_not_stop_its_recovery(world: World) -> None:
+    """A fioconfig that was started meanwhile: our commit is finished at boot all the same."""
+    with pytest.raises(PowerCutError):
+        rotate(world, StopAt("after replace", 5), "certs-1")
+    state = world.storage / "cert-rotation.state"
+    state.write_bytes(b"{")
+
+    assert world.fioagent("recover").code == 0
+
+    world.opened_config()
+    told(world.rotate(), 78, "cannot take over the rotation of fioconfig")
+    state.unlink()
+    assert world.rotate().code == 0

@@ -87,7 +87,8 @@ class Rotator:
             ConfigError: a journal, or a state of fioconfig, that cannot be read.
             TemporaryError: fioconfig runs and goes on with it.
         """
-        takeover.clean_marker(self._device)
+        with contextlib.suppress(ConfigError):  # said where its id is asked for
+            takeover.clean_marker(self._device)
         rotation = self._journal.load()
         state = takeover.found(self._device)
         if state is None or (rotation is None and not state.key):
@@ -165,11 +166,15 @@ class Rotator:
         said = f"rotation {rotation.id} is cancelled; the live credential is as it was"
         return Outcome(Result.CANCELLED, said, None, rotation)
 
-    def recover(self, rotation: Rotation) -> Outcome:
+    def recover(self) -> Outcome:
         """Finish a commit or a way back that was cut in half: offline, from the journal alone.
 
         What needs the network waits for the next run. Safe to repeat, and to be cut itself.
+        Whatever fioconfig has left beside a journal of ours waits too.
         """
+        rotation = self._journal.load() or self.open_rotation()
+        if rotation is None:
+            return Outcome(Result.NOTHING_TO_DO, "no rotation is open")
         self._settle(rotation)
         done = "nothing was half-done"
         if rotation.is_open:
