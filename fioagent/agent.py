@@ -18,10 +18,19 @@ from fioagent.errors import ConfigError
 from fioagent.keystore.file import FileKeyStore
 from fioagent.model import CredentialRef, RotationId, Store
 from fioagent.ports import Clock, Disk, Services
-from fioagent.rotation import machine, policy, preflight
+from fioagent.rotation import (
+    machine,
+    opening,
+    policy,
+    preflight,
+    recovery,
+    rotator,
+    takeover,
+)
 from fioagent.rotation.journal import Journal, JournalDamagedError
+from fioagent.rotation.ledger import Ledger, Watch
 from fioagent.rotation.machine import Phase, Rotation
-from fioagent.rotation.rotator import Outcome, Result, Rotator, Watch
+from fioagent.rotation.rotator import Outcome, Result
 from fioagent.sessions import HttpSessions
 from fioagent.site import Device
 from fioagent.x509 import Certificate
@@ -73,57 +82,57 @@ class Agent:
         """
         wanted = None if rotation_id is None else checked_id(rotation_id)
         with self._locked("rotate"):
-            rotator = Rotator(self.device, watch)
+            ledger = Ledger(self.device, watch)
             try:
-                rotation = rotator.open_rotation()
+                rotation = opening.open_rotation(ledger)
             except JournalDamagedError:
                 # Only an id that is new is a person's word; a handler repeats old ones.
-                if wanted is None or rotator.is_done(wanted):
+                if wanted is None or opening.is_done(ledger, wanted):
                     raise
-                rotation = rotator.set_aside()
+                rotation = opening.set_aside(ledger)
                 if rotation is not None and rotation.id == wanted:
                     raise
                 now = True
             if rotation is None:
-                return self._rotate_anew(rotator, wanted, est_url, now=now)
-            if wanted not in (None, rotation.id) and not rotator.is_done(wanted):
-                return self._rotate_instead(rotator, rotation, wanted, est_url)
+                return self._rotate_anew(ledger, wanted, est_url, now=now)
+            if wanted not in (None, rotation.id) and not opening.is_done(ledger, wanted):
+                return self._rotate_instead(ledger, rotation, wanted, est_url)
             if est_url is not None and rotation.phase in (Phase.BEGUN, Phase.KEY_GENERATED):
-                rotation = rotator.amend(rotation, est_url)
+                rotation = opening.amend(ledger, rotation, est_url)
             elif not now and (wait := self._wait(rotation)) is not None:
                 return wait
-            outcome = rotator.drive(rotator.resume(rotation))
+            outcome = rotator.drive(ledger, ledger.resume(rotation))
             if wanted in (None, rotation.id):
                 return outcome
             return _noting(outcome, f"rotation {wanted} is done already; {rotation.id} was open")
 
     def _rotate_anew(
-        self, rotator: Rotator, wanted: RotationId | None, est_url: str | None, *, now: bool
+        self, ledger: Ledger, wanted: RotationId | None, est_url: str | None, *, now: bool
     ) -> Outcome:
-        begun = rotator.begun_by_fioconfig()
+        begun = takeover.found(self.device)
         if begun is not None:
             wanted, now = wanted or begun.id, True
             est_url = est_url or begun.est_url
-        idle = self._nothing_to_do(rotator, wanted, now=now)
+        idle = self._nothing_to_do(ledger, wanted, now=now)
         if idle is not None:
-            rotator.deliver_events()
+            ledger.deliver()
             return idle
-        plan = rotator.plan(wanted or self._fresh_id(), self._est_url(est_url))
-        return rotator.drive(rotator.begin(plan))
+        facts = opening.plan(ledger, wanted or self._fresh_id(), self._est_url(est_url))
+        return rotator.drive(ledger, opening.begin(ledger, facts))
 
     def _rotate_instead(
-        self, rotator: Rotator, open_one: Rotation, wanted: RotationId, est_url: str | None
+        self, ledger: Ledger, open_one: Rotation, wanted: RotationId, est_url: str | None
     ) -> Outcome:
         """``wanted`` in place of the open rotation, or after it."""
         est_url = self._est_url(est_url, open_one)
         if open_one.may_be_superseded:
-            plan = rotator.plan(wanted, est_url, open_one)
-            return rotator.drive(rotator.supersede(open_one, plan))
-        outcome = rotator.drive(rotator.resume(open_one))
+            facts = opening.plan(ledger, wanted, est_url, open_one)
+            return rotator.drive(ledger, opening.supersede(ledger, open_one, facts))
+        outcome = rotator.drive(ledger, ledger.resume(open_one))
         if outcome.rotation is None or outcome.rotation.is_open:
             why = f"rotation {wanted} was not begun: {open_one.id} is open and has to end first"
             return _noting(outcome, why)
-        return rotator.drive(rotator.begin(rotator.plan(wanted, est_url)))
+        return rotator.drive(ledger, opening.begin(ledger, opening.plan(ledger, wanted, est_url)))
 
     def recover(self, watch: Watch) -> Outcome:
         """Offline: finish what a power cut has left half-done, before anybody reads the files.
@@ -132,7 +141,7 @@ class Agent:
             AgentError: it cannot be done, and why; nothing was changed.
         """
         with self._locked("recover"):
-            return Rotator(self.device, watch).recover()
+            return recovery.recover(Ledger(self.device, watch))
 
     def cancel(self, watch: Watch) -> Outcome:
         """Give up the open rotation, as long as nobody outside the device knows of it.
@@ -141,11 +150,11 @@ class Agent:
             AgentError: it can only go forward.
         """
         with self._locked("cancel"):
-            rotator = Rotator(self.device, watch)
-            rotation = rotator.open_rotation()
+            ledger = Ledger(self.device, watch)
+            rotation = opening.open_rotation(ledger)
             if rotation is None:
                 return Outcome(Result.NOTHING_TO_DO, "no rotation is open")
-            return rotator.cancel(rotation)
+            return opening.cancel(ledger, rotation)
 
     def status(self) -> Status:
         """Reads only.
@@ -184,9 +193,9 @@ class Agent:
             yield
 
     def _nothing_to_do(
-        self, rotator: Rotator, wanted: RotationId | None, *, now: bool
+        self, ledger: Ledger, wanted: RotationId | None, *, now: bool
     ) -> Outcome | None:
-        if wanted is not None and rotator.is_done(wanted):
+        if wanted is not None and opening.is_done(ledger, wanted):
             return Outcome(Result.NOTHING_TO_DO, f"rotation {wanted} is done already")
         if now:
             return None

@@ -20,7 +20,8 @@ from fioagent.model import Exit
 
 if TYPE_CHECKING:
     from fioagent.agent import Agent
-    from fioagent.rotation.rotator import Outcome, Progress, Watch
+    from fioagent.rotation.ledger import Progress, Watch
+    from fioagent.rotation.rotator import Outcome
 
 _EPILOG = """\
 exit status: 0 done or nothing to do, 1 failed and the old credential is live,

@@ -10,8 +10,9 @@ from typing import Final
 from fioagent.agent import Status
 from fioagent.model import Exit, Facts
 from fioagent.rotation import policy
+from fioagent.rotation.ledger import Progress
 from fioagent.rotation.machine import Phase, Rotation
-from fioagent.rotation.rotator import Outcome, Progress, Result
+from fioagent.rotation.rotator import Outcome, Result
 
 EXIT: Final = {
     Result.COMPLETED: Exit.DONE,
