@@ -1,0 +1,134 @@
+"""The crash proof: python3 -m tests crash. Prints a table; 0 stranded devices or exit 1.
+
+Every layer cuts, kills or disturbs rotations in its own way and lets each device
+boot and go on. A device that cannot reach its gateway afterwards is stranded; any
+other promise that does not hold is broken. Both have to be 0, and enough
+different states have to have been recovered from for that to mean something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Protocol, cast
+
+from tests.crash import mutants
+from tests.crash.report import Row
+
+# Imported when they run: one of them is often wanted without the others.
+LAYERS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        1: "tests.crash.ports",
+        2: "tests.crash.kills",
+        3: "tests.crash.disk_states",
+        4: "tests.crash.faults",
+    }
+)
+QUICK_FLOOR: Final = 20_000  # distinct states
+FULL_FLOOR: Final = 250_000
+COLUMNS: Final = ("points", "states", "stranded", "broken", "rotated", "reverted")
+
+
+class Layer(Protocol):
+    """What a module of LAYERS has."""
+
+    def run(self, *, full: bool, jobs: int) -> list[Row]:
+        """Every scenario of the layer, a row for each."""
+        ...
+
+
+def load(number: int) -> Layer:
+    return cast("Layer", importlib.import_module(LAYERS[number]))
+
+
+def main(argv: Sequence[str] | None = None, load: Callable[[int], Layer] = load) -> int:
+    """The exit status: 0 where every promise was kept, at enough states."""
+    arguments = _parser().parse_args(argv)
+    if arguments.mutants:
+        return mutants.main(arguments.mutants, jobs=arguments.jobs)
+    started = time.monotonic()
+    rows: list[Row] = []
+    for number in arguments.layer or sorted(LAYERS):
+        for row in load(number).run(full=arguments.full, jobs=arguments.jobs):
+            rows.append(row)
+    elapsed = time.monotonic() - started
+    total = summed(rows, elapsed)
+    print("\n".join(table([*rows, total])))
+    for row in rows:
+        for failure in row.failures:
+            print(f"FAILED: layer {row.layer}: {failure}")
+    floor = 0 if arguments.layer else FULL_FLOOR if arguments.full else QUICK_FLOOR
+    if total.states < floor:
+        print(f"FAILED: {total.states} distinct states, {floor} are promised")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(_as_json(rows, total, full=arguments.full), indent=1))
+    return 1 if total.stranded or total.broken or total.states < floor else 0
+
+
+def summed(rows: Sequence[Row], seconds: float) -> Row:
+    sums = {name: sum(getattr(row, name) for row in rows) for name in COLUMNS}
+    failures = tuple(line for row in rows for line in row.failures)
+    return Row(layer="all", scenario="", store="", failures=failures, seconds=seconds, **sums)
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Lines as wide as they have to be; text to the left, numbers to the right."""
+    cells = [["layer", "scenario", "key store", *COLUMNS, "time"]]
+    for row in rows:
+        numbers = [f"{getattr(row, name):,}" for name in COLUMNS]
+        cells.append([row.layer, row.scenario, row.store, *numbers, f"{row.seconds:.0f} s"])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < 3 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+
+
+def _as_json(rows: Sequence[Row], total: Row, *, full: bool) -> dict[str, Any]:
+    return {
+        "full": full,
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "total": dataclasses.asdict(total),
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python3 -m tests crash", description=__doc__)
+    parser.add_argument(
+        "--full", action="store_true", help="everything; without it what fits into a few minutes"
+    )
+    parser.add_argument(
+        "--layer",
+        type=int,
+        action="append",
+        choices=sorted(LAYERS),
+        help="this one only, may be repeated: 1 ports, 2 kills, 3 disk states, 4 faults",
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: CPUs)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument(
+        "--mutants",
+        nargs="*",
+        metavar="NAME",
+        help="break the agent on purpose, once for each mutant of tests/crash/mutants.py (or for "
+        "those named), and see that the layers find it",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
