@@ -41,8 +41,8 @@ COLUMNS: Final = ("points", "states", "stranded", "broken", "rotated", "reverted
 class Layer(Protocol):
     """What a module of LAYERS has."""
 
-    def run(self, *, full: bool, jobs: int) -> list[Row]:
-        """Every scenario of the layer, a row for each."""
+    def run(self, *, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
+        """Every scenario of the layer, a row for each; or the first failure is enough."""
         ...
 
 
@@ -53,13 +53,13 @@ def load(number: int) -> Layer:
 def main(argv: Sequence[str] | None = None, load: Callable[[int], Layer] = load) -> int:
     """The exit status: 0 where every promise was kept, at enough states."""
     arguments = _parser().parse_args(argv)
-    if arguments.mutants:
+    if arguments.mutants is not None:
         return mutants.main(arguments.mutants, jobs=arguments.jobs)
     started = time.monotonic()
     rows: list[Row] = []
     for number in arguments.layer or sorted(LAYERS):
-        for row in load(number).run(full=arguments.full, jobs=arguments.jobs):
-            rows.append(row)
+        more = {"stop_early": True} if arguments.stop_early else {}
+        rows += load(number).run(full=arguments.full, jobs=arguments.jobs, **more)
     elapsed = time.monotonic() - started
     total = summed(rows, elapsed)
     print("\n".join(table([*rows, total])))
@@ -118,8 +118,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=sorted(LAYERS),
         help="this one only, may be repeated: 1 ports, 2 kills, 3 disk states, 4 faults",
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: CPUs)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="processes (default: CPUs)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument(
+        "--stop-early", action="store_true", help="the first failure is enough, as for mutants"
+    )
     parser.add_argument(
         "--mutants",
         nargs="*",

@@ -14,12 +14,12 @@ from types import MappingProxyType
 from typing import Final
 
 from fioagent.factory import Factory, Urls
+from tests.crash.syscalls import Command
 from tests.test_power_cuts import check_backed_out, check_finished, live_key_pem
 from tests.test_rotation import SUCCESS
 from tests.world import World
 
-ROTATE: Final = ("rotate", "--now", "--id", "certs-1")
-CODES: Final = frozenset((0, 1, 75, 78))
+ROTATE: Final[Command] = ("rotate", "--now", "--id", "certs-1")
 _OLD_KEY_MAY_BE_GONE: Final = (None, "confirmed", "services-restarted", "retired", "completed")
 
 
@@ -47,7 +47,9 @@ class Scenario:
         """Run as often as the device's timer would; the exit status and the words."""
         journal = world.storage / "fioagent" / "rotation.journal"
         if self.gateway_forgot and not journal.exists():
-            return self.code, ""  # back already; the next rotation would be another one
+            # Back already, and another rotation is not the question: what is left are events.
+            ran = world.fioagent("rotate")
+            return (self.code if ran.code == 0 else ran.code), ran.out + ran.err
         ran = world.fioagent(*ROTATE)
         return ran.code, ran.out + ran.err
 

@@ -1,155 +1,167 @@
 """Layer 2: a real process, killed or refused at each of its file-system calls.
 
 ``python -m fioagent rotate`` runs against the real factory under strace. It is
-killed at the entry of every call that changes something on the device; every
-call is refused with ENOSPC, EIO, EROFS or EDQUOT (in the quick run one of them
-a call, in turn), in the full run reading calls with EIO as well. Then what a boot
-does, in this process: is the gateway reachable with what sota.toml names, does
-the next run bring the rotation to its end, is the end the promised one.
+killed at the entry of every call that changes something on the device; calls
+that change something are refused with ENOSPC, EIO, EROFS or EDQUOT (in the quick
+run one of them a call, in turn), and in the full run reading calls with EIO. Then
+what a boot or a timer does, in this process: is the gateway reachable with what
+sota.toml names, does the next run bring the rotation to its end, is the end the
+promised one. The full run kills ``recover`` and the resumed ``rotate`` as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from itertools import cycle
+from dataclasses import dataclass
+from itertools import cycle, product
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from tests.crash import shape
 from tests.crash.kill_scenarios import (
-    CODES,
     FIRST,
     GIVEN_UP,
     ROTATE,
     SCENARIOS,
     Scenario,
     check_end,
-    check_kept,
-    check_reachable_at_boot,
     devices,
 )
 from tests.crash.report import Row
-from tests.crash.syscalls import (
-    KILL,
-    Fault,
-    InjectionError,
-    Point,
-    Ran,
-    disturbed,
-    recorded,
-)
+from tests.crash.syscalls import KILL, Command, Fault, Point, disturbed, recorded
+from tests.crash.trial import RECOVER, Trial, Verdict, tried, what_fails
 from tests.world import World
 
 LAYER: Final = "2 kills"
 ERRNOS: Final = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
 REFUSED_IN_THE_QUICK_RUN: Final = (FIRST, GIVEN_UP)
-_CHUNK: Final = 8  # trials that share a factory
+# Of a resumed run: finding its way back and the repeated step. What follows is the same
+# as in a run that was never cut.
+SECOND_KILLS: Final = 24
+_CHUNK: Final = 6  # devices that share a factory
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One device's misfortune.
+def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
+    """A row for the kills of each scenario, one for its refusals, in the full run one for pairs.
 
-    Attributes:
-        fault: what happens to the run.
-        polled: another program uses the live pair before the next run.
+    ``stop_early``: the first failure is enough.
     """
-
-    fault: Fault
-    polled: bool
-
-    def __str__(self) -> str:
-        return f"{self.fault}{' polled' if self.polled else ''}"
-
-
-@dataclass(slots=True)
-class Verdict:
-    """What became of it."""
-
-    trial: Trial
-    state: str = ""
-    rotated: bool = False
-    stranded: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-
-    def hold(self, into: list[str], when: str, check: Callable[[], object]) -> bool:
-        """Whether the check passes; what it says goes into ``stranded`` or ``broken``."""
-        try:
-            check()
-        except Exception as error:  # noqa: BLE001  # whatever a check meets is what it found
-            said = " ".join(str(error).split())[:300]
-            into.append(f"{self.trial}: {when}: {type(error).__name__}: {said}")
-            return False
-        return True
-
-
-def run(*, full: bool, jobs: int) -> list[Row]:
-    """Every scenario, one row for its kills and one for its refusals."""
-    rows = []
+    rows: list[Row] = []
     place = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  # memory is fast
     with (
         tempfile.TemporaryDirectory(prefix="fioagent-kills-", dir=place) as scratch,
         ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool,
     ):
         for scenario in SCENARIOS.values():
-            calls = _baseline(scenario, Path(scratch))
-            rows.append(_row(pool, scenario, "killed", _kills(calls, full=full), scratch))
-            if full or scenario in REFUSED_IN_THE_QUICK_RUN:
-                rows.append(_row(pool, scenario, "refused", _refusals(calls, full=full), scratch))
+            for row in _rows(Lab(pool, scenario, scratch, stop_early), full=full):
+                rows.append(row)
+                if stop_early and row.failures:
+                    return rows
     return rows
 
 
-def _baseline(scenario: Scenario, scratch: Path) -> list[Point]:
-    """The calls of a run that nothing disturbs. AssertionError: it does not end as it should."""
-    with tempfile.TemporaryDirectory(dir=scratch) as place, devices(Path(place), scenario) as make:
-        world = make()
-        directory = world.device.directory
-        ran, calls = recorded(ROTATE, world.device.env, directory, Path(place) / "log")
-        assert ran.code == scenario.code, f"{scenario.name}: {ran}"
-        check_end(world, scenario)
-    return calls
-
-
-def _kills(calls: Sequence[Point], *, full: bool) -> list[Trial]:
-    faults = [Fault(point, KILL) for point in calls if point.changes]
+def _rows(lab: Lab, *, full: bool) -> Iterator[Row]:
+    calls, trouble = lab.baseline()
+    if trouble:
+        yield _row(lab.scenario, "undisturbed", [], [trouble], time.monotonic())
+        return
+    started = time.monotonic()
+    verdicts = lab.verdicts(kills(calls, full=full))
+    yield _row(lab.scenario, "killed", verdicts, [], started)
+    if full or lab.scenario in REFUSED_IN_THE_QUICK_RUN:
+        started = time.monotonic()
+        refused = lab.verdicts(refusals(calls, full=full))
+        yield _row(lab.scenario, "refused", refused, [], started)
     if full:
-        return [Trial(fault, polled) for fault in faults for polled in (False, True)]
-    return [Trial(fault, bool(i % 2)) for i, fault in enumerate(faults)]
+        started = time.monotonic()
+        twice = lab.verdicts(lab.pairs(verdicts))
+        yield _row(lab.scenario, "killed twice", twice, [], started)
 
 
-def _refusals(calls: Sequence[Point], *, full: bool) -> list[Trial]:
+def kills(calls: Sequence[Point], *, full: bool) -> list[Trial]:
+    """Each followed in four ways; in the quick run in one of them, in turn."""
+    faults = [Fault(point, KILL) for point in calls if point.changes]
+    ways = list(product((False, True), repeat=2))
+    if full:
+        followed = list(product(faults, ways))
+    else:
+        followed = list(zip(faults, cycle(ways), strict=False))
+    return [Trial(fault, boots=boots, polled=polled) for fault, (boots, polled) in followed]
+
+
+def refusals(calls: Sequence[Point], *, full: bool) -> list[Trial]:
+    """Of a call that changes something: each error, in the quick run one of them, in turn."""
     changing = [point for point in calls if point.changes]
     if full:
-        pairs = [(point, name) for point in changing for name in ERRNOS]
+        pairs = list(product(changing, ERRNOS))
         pairs += [(point, "EIO") for point in calls if not point.changes]
     else:
         pairs = list(zip(changing, cycle(ERRNOS), strict=False))
-    return [Trial(Fault(point, f"error={name}"), polled=False) for point, name in pairs]
+    return [Trial(Fault(point, f"error={name}")) for point, name in pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """Where devices of one scenario are made and looked at, some at a time."""
+
+    pool: ProcessPoolExecutor
+    scenario: Scenario
+    scratch: str
+    stop_early: bool
+
+    def baseline(self) -> tuple[list[Point], str]:
+        """The calls of a run that nothing disturbs, and what is wrong with its end."""
+        return self.pool.submit(_baseline, self.scenario.name, self.scratch).result()
+
+    def verdicts(self, trials: Sequence[Trial]) -> list[Verdict]:
+        found: list[Verdict] = []
+        for verdict in self._each(_tried, trials):
+            found.append(verdict)
+            if self.stop_early and (verdict.stranded or verdict.broken):
+                break
+        return found
+
+    def pairs(self, verdicts: Sequence[Verdict]) -> list[Trial]:
+        """One kill for each state that kills leave, then another one in what comes next."""
+        firsts: dict[str, Fault] = {}
+        for verdict in verdicts:
+            for state in verdict.states:
+                firsts.setdefault(state, verdict.trial.fault)
+        return [
+            Trial(fault, then=(command, Fault(point, KILL)), boots=bool(i % 2))
+            for fault, command, calls in self._each(_followed, list(firsts.values()))
+            for i, point in enumerate([p for p in calls if p.changes][:SECOND_KILLS])
+        ]
+
+    def _each(
+        self, work: Callable[[str, Sequence[_Item], str], list[_Found]], items: Sequence[_Item]
+    ) -> Iterator[_Found]:
+        chunks = [items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK)]
+        same = [[self.scenario.name] * len(chunks), [self.scratch] * len(chunks)]
+        for done in self.pool.map(work, same[0], chunks, same[1]):
+            yield from done
 
 
 def _row(
-    pool: ProcessPoolExecutor, scenario: Scenario, name: str, trials: list[Trial], scratch: str
+    scenario: Scenario, name: str, verdicts: list[Verdict], trouble: list[str], started: float
 ) -> Row:
-    started = time.monotonic()
-    chunks = [trials[i : i + _CHUNK] for i in range(0, len(trials), _CHUNK)]
-    done = pool.map(_tried, [scenario.name] * len(chunks), chunks, [scratch] * len(chunks))
-    verdicts = [verdict for chunk in done for verdict in chunk]
-    failures = [line for each in verdicts for line in (*each.stranded, *each.broken)]
+    failures = trouble + [line for each in verdicts for line in (*each.stranded, *each.broken)]
     row = Row(
         layer=LAYER,
         scenario=f"{scenario.name}, {name}",
         store="file",
-        points=len(trials),
-        states=len({each.state for each in verdicts}),
+        points=len(verdicts),
+        states=len({state for each in verdicts for state in each.states}),
         stranded=sum(bool(each.stranded) for each in verdicts),
-        broken=sum(bool(each.broken) and not each.stranded for each in verdicts),
+        broken=sum(bool(each.broken) and not each.stranded for each in verdicts) + len(trouble),
         rotated=sum(each.rotated for each in verdicts),
         reverted=sum(not each.rotated for each in verdicts),
         failures=tuple(f"{scenario.name}: {line}" for line in failures),
@@ -159,52 +171,42 @@ def _row(
     return row
 
 
-def _tried(name: str, trials: Sequence[Trial], scratch: str) -> list[Verdict]:
-    """In a process of the pool: each trial on a device of its own."""
+# --- in a process of the pool ---
+
+
+@contextlib.contextmanager
+def _lab(name: str, scratch: str) -> Iterator[tuple[Scenario, Callable[[], World], Path]]:
+    """The scenario, what makes its devices, and a place for strace's log."""
     scenario = SCENARIOS[name]
     with tempfile.TemporaryDirectory(dir=scratch) as place, devices(Path(place), scenario) as make:
-        return [_try(make(), scenario, trial, Path(place) / "log") for trial in trials]
+        yield scenario, make, Path(place) / "log"
 
 
-def _try(world: World, scenario: Scenario, trial: Trial, log: Path) -> Verdict:
-    verdict = Verdict(trial)
-    key_before = world.live_pair()[1].read_bytes()
-    directory = world.device.directory
-    try:
-        ran = disturbed(trial.fault, ROTATE, world.device.env, directory, log)
-    except InjectionError as error:
-        verdict.broken.append(f"{trial}: {error}")
-        return verdict
-    if trial.fault.what != KILL:
-        verdict.hold(verdict.broken, "words", lambda: check_words(ran))
-    verdict.hold(verdict.stranded, "boot", lambda: check_reachable_at_boot(world, scenario))
-    verdict.hold(verdict.broken, "boot", lambda: check_kept(world, key_before))
-    verdict.state = shape.digest(world)
-    if trial.polled and not scenario.gateway_forgot:
-        verdict.hold(verdict.stranded, "polled", world.check_reachable)
-    _finish(world, scenario, verdict)
-    return verdict
+def _baseline(name: str, scratch: str) -> tuple[list[Point], str]:
+    with _lab(name, scratch) as (scenario, make, log):
+        world = make()
+        ran, calls = recorded(ROTATE, world.device.env, world.device.directory, log)
+        trouble = what_fails(lambda: check_end(world, scenario))
+        if trouble or ran.code != scenario.code:
+            return [], f"a run that nothing disturbs: {trouble or ran}"
+    return calls, ""
 
 
-def _finish(world: World, scenario: Scenario, verdict: Verdict) -> None:
-    def finished() -> None:
-        code, said = scenario.finish(world)
-        assert code == scenario.code, f"exit {code}: {said}"
-
-    verdict.hold(verdict.broken, "next run", finished)
-    if verdict.hold(verdict.stranded, "end", world.check_reachable):
-        verdict.hold(verdict.broken, "end", lambda: check_end(world, scenario))
-        verdict.rotated = world.live_pair()[1].name == "pkey.certs-1.pem"
+def _tried(name: str, trials: Sequence[Trial], scratch: str) -> list[Verdict]:
+    with _lab(name, scratch) as (scenario, make, log):
+        return [tried(make(), scenario, trial, log) for trial in trials]
 
 
-def check_words(ran: Ran) -> None:
-    """One plain line and perhaps what to do next; one of the documented exit codes."""
-    lines = ran.err.splitlines()
-    assert "Traceback" not in ran.err, lines[-1]
-    assert ran.code in CODES, f"exit {ran.code}: {ran.err}"
-    if ran.code == 0:
-        assert not lines, ran.err
-    else:
-        assert lines[0].startswith("fioagent: "), ran.err
-        assert [line for line in lines[1:] if not line.startswith("  ")] == [], ran.err
-        assert len(lines) <= 2, ran.err
+def _followed(
+    name: str, faults: Sequence[Fault], scratch: str
+) -> list[tuple[Fault, Command, list[Point]]]:
+    """What may come after each kill, and its calls."""
+    found: list[tuple[Fault, Command, list[Point]]] = []
+    with _lab(name, scratch) as (_, make, log):
+        for fault in faults:
+            for command in (RECOVER, ROTATE):
+                world = make()
+                place = (world.device.env, world.device.directory, log)
+                disturbed(fault, ROTATE, *place)
+                found.append((fault, command, recorded(command, *place)[1]))
+    return found

@@ -21,18 +21,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+Command = tuple[str, ...]  # of fioagent's command line
 TOP: Final = Path(__file__).resolve().parent.parent.parent
 KILL: Final = "signal=KILL"
 TIMEOUT_S: Final = 60
 # Not every machine has every name: strace passes over those with a question mark.
 CHANGING: Final = frozenset(
-    "open openat creat write pwrite64 writev fsync fdatasync rename renameat renameat2 unlink "
-    "unlinkat symlink symlinkat link linkat mkdir mkdirat rmdir fchmod chmod fchmodat fchown chown "
-    "fchownat utimensat truncate ftruncate fallocate flock".split()  # noqa: SIM905  # words read best
+    # Every name on a line of its own would be a page.
+    (
+        *("open", "openat", "creat", "write", "pwrite64", "writev", "fsync", "fdatasync"),
+        *("rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat"),
+        *("symlink", "symlinkat", "link", "linkat", "chmod", "fchmod", "fchmodat", "chown"),
+        *("fchown", "fchownat", "utimensat", "truncate", "ftruncate", "fallocate", "flock"),
+    )
 )
 READING: Final = frozenset(
-    "open openat read pread64 readlink readlinkat getdents64 statfs access faccessat2 stat lstat "
-    "newfstatat statx".split()  # noqa: SIM905  # the same
+    (
+        *("open", "openat", "read", "pread64", "readlink", "readlinkat", "getdents64", "statfs"),
+        *("access", "faccessat2", "stat", "lstat", "newfstatat", "statx"),
+    )
 )
 _OPENING: Final = ("open", "openat", "creat")
 _FOR_WRITING: Final = re.compile(r"O_(CREAT|TRUNC|WRONLY|RDWR)")
@@ -105,7 +112,7 @@ class Ran:
     err: str
 
 
-def run(command: Sequence[str], environ: Mapping[str, str], before: Sequence[str] = ()) -> Ran:
+def run(command: Command, environ: Mapping[str, str], before: Sequence[str] = ()) -> Ran:
     """``python -m fioagent`` in a process of its own; ``before`` is what starts it.
 
     Raises:
@@ -126,7 +133,7 @@ def run(command: Sequence[str], environ: Mapping[str, str], before: Sequence[str
 
 
 def recorded(
-    command: Sequence[str], environ: Mapping[str, str], directory: Path, log: Path
+    command: Command, environ: Mapping[str, str], directory: Path, log: Path
 ) -> tuple[Ran, list[Point]]:
     """A run that nothing disturbs, and its calls below ``directory`` in order."""
     names = ",".join(f"?{name}" for name in sorted(CHANGING | READING))
@@ -159,7 +166,7 @@ def _changes(call: str, arguments: str) -> bool:
 
 
 def disturbed(
-    fault: Fault, command: Sequence[str], environ: Mapping[str, str], directory: Path, log: Path
+    fault: Fault, command: Command, environ: Mapping[str, str], directory: Path, log: Path
 ) -> Ran:
     """A run with ``fault``.
 

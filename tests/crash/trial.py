@@ -1,0 +1,143 @@
+"""One device: killed or refused at one call, booted or run again, and looked at all the while."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.crash import shape
+from tests.crash.kill_scenarios import (
+    ROTATE,
+    Scenario,
+    check_end,
+    check_kept,
+    check_reachable_at_boot,
+)
+from tests.crash.syscalls import KILL, Command, Fault, InjectionError, Ran, disturbed
+from tests.world import World
+
+RECOVER: Final[Command] = ("recover",)
+CODES: Final = frozenset((0, 1, 75, 78))
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One device's misfortune, and what follows it.
+
+    Attributes:
+        fault: what happens to ``rotate``.
+        then: the command that comes next, killed as well; None where all goes well from here on.
+        boots: ``recover`` comes next, as at a boot; else the timer's next run.
+        polled: another program uses the live pair before the next ``rotate``.
+    """
+
+    fault: Fault
+    then: tuple[Command, Fault] | None = None
+    boots: bool = False
+    polled: bool = False
+
+    def __str__(self) -> str:
+        then = f", then {self.then[0][0]} {self.then[1]}" if self.then else ""
+        return f"{self.fault}{then}{', boot' * self.boots}{', polled' * self.polled}"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What became of it.
+
+    Attributes:
+        states: digests of what was recovered from.
+        rotated: the new pair is live at the end.
+        stranded: what was found of an unreachable gateway.
+        broken: what was found of any other promise.
+    """
+
+    trial: Trial
+    states: list[str] = field(default_factory=list)
+    rotated: bool = False
+    stranded: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def hold(self, into: list[str], when: str, check: Callable[[], object]) -> bool:
+        """Whether the check passes; what it says goes into ``stranded`` or ``broken``."""
+        found = what_fails(check)
+        if found:
+            into.append(f"{self.trial}: {when}: {found}")
+        return not found
+
+
+def what_fails(check: Callable[[], object]) -> str:
+    """What a check says, in one line; empty where it passes."""
+    try:
+        check()
+    except Exception as error:  # noqa: BLE001  # whatever a check meets is what it found
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(str(error).split())[:300]
+        return f"{type(error).__name__} in {where.name}, {where.line!r}: {said}"
+    return ""
+
+
+def tried(world: World, scenario: Scenario, trial: Trial, log: Path) -> Verdict:
+    """The whole life of one device; ``log`` is where strace writes."""
+    verdict = Verdict(trial)
+    key_before = world.live_pair()[1].read_bytes()
+    steps = [(ROTATE, trial.fault), *([trial.then] if trial.then else [])]
+    for command, fault in steps:
+        try:
+            ran = disturbed(fault, command, world.device.env, world.device.directory, log)
+        except InjectionError as error:
+            verdict.broken.append(f"{trial}: {command[0]}: {error}")
+            return verdict
+        if fault.what != KILL:
+            verdict.hold(verdict.broken, "words", functools.partial(check_words, ran))
+        _look(world, scenario, verdict, key_before, f"after {command[0]}")
+        verdict.states.append(shape.digest(world))
+    if trial.boots:
+        verdict.hold(verdict.broken, "recover", lambda: check_recovers(world))
+        _look(world, scenario, verdict, key_before, "after recover")
+    if trial.polled and not scenario.gateway_forgot:
+        verdict.hold(verdict.stranded, "polled", world.check_reachable)
+    _finish(world, scenario, verdict)
+    return verdict
+
+
+def _look(world: World, scenario: Scenario, verdict: Verdict, key_before: bytes, when: str) -> None:
+    verdict.hold(verdict.stranded, when, lambda: check_reachable_at_boot(world, scenario))
+    verdict.hold(verdict.broken, when, lambda: check_kept(world, key_before))
+
+
+def _finish(world: World, scenario: Scenario, verdict: Verdict) -> None:
+    def finished() -> None:
+        code, said = scenario.finish(world)
+        assert code == scenario.code, f"exit {code}: {said}"
+
+    verdict.hold(verdict.broken, "next run", finished)
+    if verdict.hold(verdict.stranded, "end", world.check_reachable):
+        verdict.hold(verdict.broken, "end", lambda: check_end(world, scenario))
+        verdict.rotated = world.live_pair()[1].name == "pkey.certs-1.pem"
+
+
+def check_recovers(world: World) -> None:
+    """It ends well, offline, and config.encrypted opens with the live key alone."""
+    requests = len(world.factory.requests("gateway"))
+    ran = world.fioagent(*RECOVER)
+    assert ran.code == 0, ran.err
+    assert requests == len(world.factory.requests("gateway")), "recover asked the gateway"
+    world.opened_config()
+
+
+def check_words(ran: Ran) -> None:
+    """One plain line and perhaps what to do next; one of the documented exit codes."""
+    lines = ran.err.splitlines()
+    assert "Traceback" not in ran.err, lines[-1]
+    assert ran.code in CODES, f"exit {ran.code}: {ran.err}"
+    if ran.code == 0:
+        assert not lines, ran.err
+    else:
+        assert lines[0].startswith("fioagent: "), ran.err
+        assert [line for line in lines[1:] if not line.startswith("  ")] == [], ran.err
+        assert len(lines) <= 2, ran.err
