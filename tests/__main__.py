@@ -3,6 +3,7 @@
     python3 -m tests demo           the demo: a factory, a device, a rotation, the proof
     python3 -m tests                every check that has to pass before a change lands
     python3 -m tests pytest ARG...  pytest alone, for work on the code
+    python3 -m tests crash ARG...   power cuts, kills and faults by the thousand; --help tells more
 
 Standard library only, Python 3.10 or later: it runs before anything is
 installed. Everything goes into ``.venv``; Debian packages are installed where
@@ -34,6 +35,7 @@ PROGRAMS = {
     "mount": "mount",
     "openssl": "openssl",
     "setpriv": "util-linux",
+    "strace": "strace",
     "systemctl": "systemd",
     "systemd-nspawn": "systemd-container",
 }
@@ -53,6 +55,10 @@ def main(arguments: Sequence[str]) -> int:
             case ["pytest", *rest]:
                 python = prepared(VENV, sys.executable, "factory,dev")
                 return subprocess.call([python, "-m", "pytest", *rest])
+            case ["crash", *rest]:
+                need_programs(["strace"])
+                python = prepared(VENV, sys.executable, "factory,dev")
+                return subprocess.call([python, "-m", "tests.crash", *rest])
             case []:
                 return check_everything()
             case _:
@@ -80,8 +86,8 @@ def check_everything() -> int:
     return 0
 
 
-def need_programs() -> None:
-    missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
+def need_programs(programs: Iterable[str] = tuple(PROGRAMS)) -> None:
+    missing = [PROGRAMS[program] for program in programs if not shutil.which(program)]
     if missing:
         install_packages(missing)
 

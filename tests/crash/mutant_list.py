@@ -445,8 +445,8 @@ _EVENTS: Final = (
         "events-with-new-ids",
         "an event that is sent again is no second one",
         "rotation/events.py",
-        'str(uuid.uuid5(uuid.UUID(str(facts["event_seed"])), str(place)))',
-        "str(uuid.uuid4())",
+        '"id": str(uuid.uuid5(',
+        '"id": str(uuid.uuid4()) or str(uuid.uuid5(',
         ("2",),
     ),
     Mutant(

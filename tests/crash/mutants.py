@@ -101,9 +101,7 @@ def _all(wanted: Sequence[Mutant], jobs: int) -> Iterator[Found]:
             print(f"without a mutant: {_who(finder)}: {seconds:.0f} s", file=sys.stderr)
             if how:
                 raise MutantError(f"{_who(finder)} fails without any mutant: {how}")
-        for found in pool.map(lambda mutant: _hunt(mutant, Path(scratch)), wanted):
-            print("\n".join(table([found])[:1]), file=sys.stderr)
-            yield found
+        yield from pool.map(lambda mutant: _hunt(mutant, Path(scratch)), wanted)
 
 
 def _hunt(mutant: Mutant, scratch: Path) -> Found:
@@ -117,7 +115,9 @@ def _hunt(mutant: Mutant, scratch: Path) -> Found:
         if how:
             break
     shutil.rmtree(place)
-    return Found(mutant, finder if how else "", how, total)
+    found = Found(mutant, finder if how else "", how, total)
+    print(table([found])[0], file=sys.stderr)
+    return found
 
 
 def _copied(place: Path) -> Path:

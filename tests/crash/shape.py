@@ -72,7 +72,7 @@ def _record(line: bytes) -> object:
 
 
 def _key(content: bytes) -> ec.EllipticCurvePrivateKey | None:
-    if b"PRIVATE KEY-----" not in content:
+    if not content.startswith(b"-----BEGIN") or b"PRIVATE KEY-----" not in content:
         return None
     key = load_pem_private_key(content, None)
     return key if isinstance(key, ec.EllipticCurvePrivateKey) else None

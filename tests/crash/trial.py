@@ -102,6 +102,7 @@ def tried(world: World, scenario: Scenario, trial: Trial, log: Path) -> Verdict:
     if trial.polled and not scenario.gateway_forgot:
         verdict.hold(verdict.stranded, "polled", world.check_reachable)
     _finish(world, scenario, verdict)
+    verdict.rotated = world.live_pair()[1].read_bytes() != key_before
     return verdict
 
 
@@ -118,7 +119,6 @@ def _finish(world: World, scenario: Scenario, verdict: Verdict) -> None:
     verdict.hold(verdict.broken, "next run", finished)
     if verdict.hold(verdict.stranded, "end", world.check_reachable):
         verdict.hold(verdict.broken, "end", lambda: check_end(world, scenario))
-        verdict.rotated = world.live_pair()[1].name == "pkey.certs-1.pem"
 
 
 def check_recovers(world: World) -> None:
