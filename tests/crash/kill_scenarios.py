@@ -67,6 +67,7 @@ SECOND: Final = Scenario(
     "second rotation",
     prepare=lambda world: world.rotate("--id", "certs-0"),
     ends=(("certs-0", True), ("certs-1", True)),
+    stride=2,
 )
 GIVEN_UP: Final = Scenario(
     "given up",

@@ -74,8 +74,7 @@ def _rows(lab: Lab, *, full: bool) -> Iterator[Row]:
         yield _row(lab.scenario, "undisturbed", [], [trouble], time.monotonic())
         return
     started = time.monotonic()
-    stride = 1 if full else lab.scenario.stride
-    verdicts = lab.verdicts(kills(calls, full=full)[::stride])
+    verdicts = lab.verdicts(kills(calls, full=full, stride=lab.scenario.stride))
     yield _row(lab.scenario, "killed", verdicts, [], started)
     if full or lab.scenario in REFUSED_IN_THE_QUICK_RUN:
         started = time.monotonic()
@@ -87,14 +86,14 @@ def _rows(lab: Lab, *, full: bool) -> Iterator[Row]:
         yield _row(lab.scenario, "killed twice", twice, [], started)
 
 
-def kills(calls: Sequence[Point], *, full: bool) -> list[Trial]:
-    """Each followed in four ways; in the quick run in one of them, in turn."""
+def kills(calls: Sequence[Point], *, full: bool, stride: int) -> list[Trial]:
+    """Each followed in four ways; in the quick run every ``stride``-th in one of them, in turn."""
     faults = [Fault(point, KILL) for point in calls if point.changes]
     ways = list(product((False, True), repeat=2))
     if full:
         followed = list(product(faults, ways))
     else:
-        followed = list(zip(faults, cycle(ways), strict=False))
+        followed = list(zip(faults[::stride], cycle(ways), strict=False))
     return [Trial(fault, boots=boots, polled=polled) for fault, (boots, polled) in followed]
 
 
