@@ -6,7 +6,8 @@ import pytest
 
 from tests.crash import mutants
 from tests.crash.__main__ import LAYERS
-from tests.crash.mutant_list import MUTANTS, Mutant
+from tests.crash.mutant import Mutant
+from tests.crash.mutant_list import MUTANTS
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
