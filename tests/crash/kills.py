@@ -60,18 +60,20 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
         tempfile.TemporaryDirectory(prefix="fioagent-kills-", dir=place) as scratch,
         ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool,
     ):
-        for scenario in SCENARIOS.values():
-            for row in _rows(Lab(pool, scenario, scratch, stop_early), full=full):
-                rows.append(row)
-                if stop_early and row.failures:
-                    return rows
+        labs = [Lab(pool, scenario, scratch, stop_early) for scenario in SCENARIOS.values()]
+        baselines = [(lab, *lab.baseline()) for lab in labs]
+        for lab, _, trouble in baselines:
+            if trouble:
+                rows.append(_row(lab.scenario, "undisturbed", [], [trouble], time.monotonic()))
+        for lab, calls, _ in baselines:
+            if stop_early and any(row.failures for row in rows):
+                break
+            rows += _rows(lab, calls, full=full)
     return rows
 
 
-def _rows(lab: Lab, *, full: bool) -> Iterator[Row]:
-    calls, trouble = lab.baseline()
-    if trouble:
-        yield _row(lab.scenario, "undisturbed", [], [trouble], time.monotonic())
+def _rows(lab: Lab, calls: Sequence[Point], *, full: bool) -> Iterator[Row]:
+    if not calls:
         return
     started = time.monotonic()
     verdicts = lab.verdicts(kills(calls, full=full, stride=lab.scenario.stride))

@@ -89,6 +89,17 @@ def test_each_failure_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     ] == failed
 
 
+def test_a_thousand_failures_are_not_a_thousand_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first of them and a number; all are in the JSON."""
+    failures = tuple(f"at {number}" for number in range(1000))
+
+    run({1: MadeUp(dataclasses.replace(BROKEN, failures=failures))})
+
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
+    assert len(failed) == command.SHOWN + 2
+    assert "FAILED: layer 2 kills: given up: 980 more, --json has all" in failed
+
+
 def test_too_few_states_fail(capsys: pytest.CaptureFixture[str]) -> None:
     """A proof that looked at nothing proves nothing."""
     row = dataclasses.replace(KEPT, states=command.QUICK_FLOOR - 1)
