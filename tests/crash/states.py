@@ -85,9 +85,8 @@ class State:
 
 @dataclass(slots=True)
 class Counts:
-    """``bounded`` of ``points`` had too many choices to take them all."""
+    """``bounded`` points had too many choices to take them all."""
 
-    points: int = 0
     bounded: int = 0
 
 
@@ -162,7 +161,6 @@ def states(
         if isinstance(operation, Mark):
             mark = operation.text
         choices = disk.choices()
-        counts.points += 1
         counts.bounded += math.prod(map(len, choices)) > bound
         for number, fates in enumerate(_combinations(choices, bound, f"{seed} {model} {point}")):
             tree = dict(disk.durable)

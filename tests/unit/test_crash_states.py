@@ -168,7 +168,7 @@ def test_too_many_choices_are_bounded_and_counted() -> None:
 
     found = list(states(START, many(), "strict", bound=64, counts=counts))
 
-    assert (21, 14) == (counts.points, counts.bounded)
+    assert counts.bounded == 14
     last = [state for state in found if state.point == 20]
     assert {0, 20} <= {len(state.lost) for state in last}
     assert 21 + 2 * 4 * math.comb(20, 2) + 64 == len(last)

@@ -59,8 +59,11 @@ def finish(mistake: str = "") -> None:
         sync_directory(mistake)
 
 
-def recover() -> None:
+def recover(*, hasty: bool = False) -> None:
+    """``hasty``: the note goes before its work is done, which only a second cut punishes."""
     if os.path.exists("intent"):
+        if hasty:
+            os.unlink("intent")
         finish()
         return
     for name in os.listdir("."):

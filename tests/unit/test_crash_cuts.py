@@ -1,0 +1,88 @@
+"""The whole way of layer 3 on a toy: recorded, cut, booted from, cut again, judged."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests import needs
+from tests.crash.cuts import Tally, Verdict, Workers, workers
+from tests.crash.recorder import Note
+from tests.unit import toy_pair
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Three files renewed together; ``hasty`` recovery removes the intent before it acts on it."""
+
+    mistake: str = ""
+    hasty: bool = False
+
+    name = "toy"
+
+    def prepare(self) -> str:
+        for name in toy_pair.NAMES:
+            toy_pair.put(name, toy_pair.content(1, name), "")
+        return ""
+
+    def act(self, mark: str, note: Note) -> None:
+        toy_pair.renew(2, self.mistake, note)
+
+    def boot(self, mark: str, note: Note) -> Verdict:
+        toy_pair.recover(hasty=self.hasty)
+        wrong = toy_pair.broken(1, mark)
+        return Verdict(() if wrong is None else (("broken", wrong),), "rotated")
+
+
+@dataclass(frozen=True)
+class Falling(Toy):
+    def boot(self, mark: str, note: Note) -> Verdict:
+        raise RuntimeError("fell over")
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Workers]:
+    if shutil.which("strace") is None:
+        needs.missing("cannot run without strace")
+    with workers(jobs=2) as made:
+        yield made
+
+
+def cut(crew: Workers, toy: Toy, again: int | None) -> Tally:
+    return crew.cut(toy, again, lambda _: None)
+
+
+def test_a_sound_program_survives_a_cut_in_every_recovery(crew: Workers) -> None:
+    """And the same states are looked at each time."""
+    once, twice = cut(crew, Toy(), None), cut(crew, Toy(), None)
+
+    assert once.failures == []
+    assert once.digests == twice.digests
+    assert len(once.digests) > 80
+    assert once.bounded == 0
+
+
+def test_a_mistake_in_the_run_is_found_by_the_first_cut(crew: Workers) -> None:
+    """Told with what is needed to see it again."""
+    tally = cut(crew, Toy("no directory fsync"), 0)
+
+    assert any("strict: cut after operation" in line for _, line in tally.failures)
+
+
+def test_a_mistake_in_the_recovery_is_found_by_the_second_cut_alone(crew: Workers) -> None:
+    """That is what the second cut is for."""
+    hasty = Toy(hasty=True)
+
+    assert cut(crew, hasty, 0).failures == []
+    assert any("; then " in line for _, line in cut(crew, hasty, None).failures)
+
+
+def test_a_boot_that_falls_over_is_a_failure_of_its_state(crew: Workers) -> None:
+    """One bad state must not end a proof of thousands."""
+    tally = cut(crew, Falling(), 5)
+
+    assert len(tally.failures) == len(tally.digests) > 20
+    assert all("fell over" in line for _, line in tally.failures)
