@@ -14,12 +14,13 @@ import shutil
 import signal
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from typing import Final, Protocol
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Final, Protocol, cast
 
 from tests.crash import tree as trees
 from tests.crash.recorder import JobError, Note, Recorder, Recording, recording
@@ -126,6 +127,12 @@ class Bench:
             except Exception:  # noqa: BLE001  # whatever it is, it is what was found
                 return _fell_over(traceback.format_exc())
 
+    def boot_all(self, scenario: Scenario, found: Sequence[State]) -> Tally:
+        tally = Tally()
+        for state in found:
+            tally.judge(state, self.boot(scenario, state))
+        return tally
+
     def boot_and_cut(self, scenario: Scenario, state: State) -> Tally:
         """The second cut: the boot from ``state`` is a run like any other."""
         tally, before = Tally(), f"{state.where()}; then "
@@ -152,65 +159,96 @@ class Bench:
 
 
 class Workers:
-    """Processes with a bench each."""
+    """Processes with a bench each; closed, they end."""
 
-    def __init__(self, pool: ProcessPoolExecutor) -> None:
-        self._pool = pool
+    def __init__(self, jobs: int, place: str) -> None:
+        fork = get_context("fork")
+        self._idle: list[Connection] = []
+        self._processes: list[BaseProcess] = []
+        for _ in range(jobs):
+            ours, theirs = Pipe()
+            known = [ours, *self._idle]
+            process = fork.Process(target=_work, args=(theirs, known, place), daemon=True)
+            process.start()
+            theirs.close()
+            self._idle.append(ours)
+            self._processes.append(process)
 
     def cut(self, scenario: Scenario, again: int | None, told: Callable[[Tally], None]) -> Tally:
         """Every state of the first cut; of the second, those that follow ``again`` of them.
 
         None is all of them. ``told`` hears of the tally so far.
         """
-        record, mark = self._pool.submit(_first_run, scenario).result()
+        [(record, mark)] = self._results([(Bench.first_run, scenario)])
         tally = Tally()
         firsts = list(tally.disks(record, mark))
         draw = random.Random(scenario.name)  # noqa: S311  # a draw, not a secret
-        chosen = firsts if again is None else draw.sample(firsts, min(again, len(firsts)))
+        chosen = set(draw.sample(range(len(firsts)), _at_most(again, len(firsts))))
+        rest = [state for number, state in enumerate(firsts) if number not in chosen]
         # The long ones first.
-        work = [self._pool.submit(_boot_and_cut, scenario, state) for state in chosen]
-        cut = {id(state) for state in chosen}
-        rest = [state for state in firsts if id(state) not in cut]
-        work += [self._pool.submit(_boot, scenario, batch) for batch in _batches(rest)]
-        for done in as_completed(work):
-            tally.add(done.result())
+        tasks: list[tuple[Any, ...]]
+        tasks = [(Bench.boot_and_cut, scenario, firsts[number]) for number in sorted(chosen)]
+        tasks += [(Bench.boot_all, scenario, batch) for batch in _batches(rest)]
+        for found in self._results(tasks):
+            tally.add(found)
             told(tally)
         return tally
+
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+        for process in self._processes:
+            process.join()
+
+    def _results(self, tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """Of each task, in the order in which they end."""
+        busy: list[Connection] = []
+        for task in tasks:
+            if not self._idle:
+                yield self._result(busy)
+            connection = self._idle.pop()
+            connection.send(task)
+            busy.append(connection)
+        while busy:
+            yield self._result(busy)
+
+    def _result(self, busy: list[Connection]) -> Any:
+        connection = cast("Connection", wait(busy)[0])
+        busy.remove(connection)
+        error, result = connection.recv()
+        self._idle.append(connection)
+        if error is not None:
+            raise RuntimeError(error)
+        return result
 
 
 @contextmanager
 def workers(jobs: int) -> Iterator[Workers]:
+    """Their disks are in memory where there is room for that."""
     parent = _MEMORY if os.path.isdir(_MEMORY) else None
-    fork = get_context("fork")
-    with (
-        tempfile.TemporaryDirectory(prefix="fioagent-crash-", dir=parent) as place,
-        ProcessPoolExecutor(jobs, fork, initializer=_open_bench, initargs=(place,)) as pool,
-    ):
-        yield Workers(pool)
+    with tempfile.TemporaryDirectory(prefix="fioagent-crash-", dir=parent) as place:
+        made = Workers(jobs, place)
+        try:
+            yield made
+        finally:
+            made.close()
 
 
-_kept = ExitStack()
-_benches: list[Bench] = []  # of this worker process: one, once it is open
-
-
-def _open_bench(place: str) -> None:
-    own = tempfile.mkdtemp(dir=place)
-    _benches.append(Bench(_kept.enter_context(recording()), own))
-
-
-def _first_run(scenario: Scenario) -> tuple[Recording, str]:
-    return _benches[0].first_run(scenario)
-
-
-def _boot(scenario: Scenario, batch: Sequence[State]) -> Tally:
-    tally = Tally()
-    for state in batch:
-        tally.judge(state, _benches[0].boot(scenario, state))
-    return tally
-
-
-def _boot_and_cut(scenario: Scenario, state: State) -> Tally:
-    return _benches[0].boot_and_cut(scenario, state)
+def _work(tasks: Connection, others: Sequence[Connection], place: str) -> None:
+    """One task after the other, until the other side closes."""
+    for connection in others:
+        connection.close()
+    with recording() as recorder:
+        bench = Bench(recorder, tempfile.mkdtemp(dir=place))
+        while True:
+            try:
+                act, *arguments = tasks.recv()
+            except EOFError:
+                return
+            try:
+                tasks.send((None, act(bench, *arguments)))
+            except Exception:  # noqa: BLE001  # told to the other side, whatever it is
+                tasks.send((traceback.format_exc(), None))
 
 
 def _batches(found: Sequence[State]) -> Iterator[Sequence[State]]:
@@ -240,3 +278,7 @@ def _alarm() -> Iterator[None]:
 def _too_long(number: int, frame: object) -> None:
     del number, frame
     raise TimeoutError(f"not at an end after {_LONGEST_S} s")
+
+
+def _at_most(wanted: int | None, there: int) -> int:
+    return there if wanted is None else min(wanted, there)

@@ -117,12 +117,14 @@ def recording() -> Iterator[Recorder]:
     )
     theirs.close()
     os.close(write_end)
-    try:
-        with open(read_end, encoding="ascii") as log:
+    with open(read_end, encoding="ascii") as log:
+        try:
             yield Recorder(ours, iter(log))
-    finally:
-        ours.close()  # the end of its jobs
-        process.wait()
+        finally:
+            ours.close()  # no more jobs
+            for _ in log:
+                pass  # strace waits where nobody reads what it writes
+            process.wait()
 
 
 def serve(jobs: Connection) -> None:
