@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol, cast
 from tests.crash import tree as trees
 from tests.crash.recorder import JobError, Note, Recorder, Recording, recording
 from tests.crash.states import MODELS, Counts, State, distinct, states
-from tests.crash.tree import Directory, Tree
+from tests.crash.tree import Directory, Operation, Tree
 
 _MEMORY: Final = "/dev/shm"  # noqa: S108  # a directory with a random name is made in it
 _BATCH: Final = 25  # states that a worker is given at once
@@ -64,6 +64,14 @@ class Scenario(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a killed process did, of which not all is durable when the next one runs."""
+
+    start: Tree
+    operations: tuple[Operation, ...]
+
+
 @dataclass(slots=True)
 class Tally:
     """What was found in a number of states.
@@ -82,12 +90,14 @@ class Tally:
     failures: list[tuple[str, str]] = field(default_factory=list)
     ended: dict[str, int] = field(default_factory=dict)
 
-    def disks(self, record: Recording, mark: str) -> Iterator[State]:
+    def disks(self, record: Recording, mark: str, killed: Past | None = None) -> Iterator[State]:
         """What a cut may leave of a recorded run, by every model; each state once."""
-        seen, counts = set(self.digests), Counts()
+        past = killed or Past(record.start, ())
+        operations = [*past.operations, *record.operations]
+        seen, counts, first = set(self.digests), Counts(), len(past.operations)
         self.points += len(record.operations)
         for model in MODELS:
-            found = states(record.start, record.operations, model, mark=mark, counts=counts)
+            found = states(past.start, operations, model, mark=mark, first=first, counts=counts)
             yield from distinct(found, seen)
         self.bounded += counts.bounded
 
@@ -133,17 +143,21 @@ class Bench:
             tally.judge(state, self.boot(scenario, state))
         return tally
 
-    def boot_and_cut(self, scenario: Scenario, state: State) -> Tally:
-        """The second cut: the boot from ``state`` is a run like any other."""
+    def boot_and_cut(self, scenario: Scenario, state: State, killed: Past | None = None) -> Tally:
+        """The second cut: the boot from ``state`` is a run like any other.
+
+        ``killed``: there was no boot between, but the process died and was started again.
+        """
         tally, before = Tally(), f"{state.where()}; then "
         with self._disk(state.tree):
+            boot = (scenario.boot, state.mark)
             try:
-                record = self._recorder.record(self._place, scenario.boot, state.mark)
+                record = self._recorder.record(self._place, *boot, start=state.tree)
             except JobError as error:
                 tally.judge(state, _fell_over(str(error)))
                 return tally
         tally.judge(state, record.result)
-        for again in tally.disks(record, state.mark):
+        for again in tally.disks(record, state.mark, killed):
             tally.judge(again, self.boot(scenario, again), before)
         return tally
 
@@ -186,8 +200,12 @@ class Workers:
         chosen = set(draw.sample(range(len(firsts)), _at_most(again, len(firsts))))
         rest = [state for number, state in enumerate(firsts) if number not in chosen]
         # The long ones first.
-        tasks: list[tuple[Any, ...]]
-        tasks = [(Bench.boot_and_cut, scenario, firsts[number]) for number in sorted(chosen)]
+        tasks: list[tuple[Any, ...]] = []
+        for state in (firsts[number] for number in sorted(chosen)):
+            tasks.append((Bench.boot_and_cut, scenario, state))
+            if state.model == "kill":
+                killed = Past(record.start, record.operations[: state.point])
+                tasks.append((Bench.boot_and_cut, scenario, state, killed))
         tasks += [(Bench.boot_all, scenario, batch) for batch in _batches(rest)]
         for found in self._results(tasks):
             tally.add(found)

@@ -61,31 +61,34 @@ class Recorder:
         self._jobs = jobs
         self._log = log
 
-    def record(self, directory: str, job: Job, *arguments: Any) -> Recording:
+    def record(
+        self, directory: str, job: Job, *arguments: Any, start: Tree | None = None
+    ) -> Recording:
         """``job(*arguments, note)`` in a child that works in ``directory``, and may change it.
 
-        ``note(text)`` puts a mark between the operations.
+        ``note(text)`` puts a mark between the operations. ``start`` is what the
+        directory holds, where its inodes have numbers already.
 
         Raises:
             JobError: the job itself failed.
             NotUnderstoodError: it touched the tree in a way that is not modelled.
         """
-        log, start, result = self._run(directory, job, arguments)
+        root = os.path.realpath(directory)
+        known = trees.read(root) if start is None else start
+        log, result = self._run(root, known, job, arguments)
         log.check()
-        return Recording(start, tuple(log.operations), result)
+        return Recording(known, tuple(log.operations), result)
 
     def _run(
-        self, directory: str, job: Job, arguments: tuple[Any, ...]
-    ) -> tuple[trace.Log, Tree, Any]:
-        root = os.path.realpath(directory)
-        start = trees.read(root)
+        self, root: str, start: Tree, job: Job, arguments: tuple[Any, ...]
+    ) -> tuple[trace.Log, Any]:
         self._jobs.send((root, job, arguments))
         # Before the answer, because strace waits where nobody reads what it writes.
         log, lines = trace.Log(root, start, root), list(self._lines_of_the_child())
         failed, result = self._jobs.recv()
         if failed:
             raise JobError(result)
-        return log.read(lines), start, result
+        return log.read(lines), result
 
     def _lines_of_the_child(self) -> Iterator[str]:
         """From its first word to its end; there is one child at a time."""

@@ -146,13 +146,15 @@ def states(
     model: str,
     *,
     mark: str = "",
+    first: int = 0,
     bound: int = BOUND,
     seed: int = 1,
     counts: Counts | None = None,
 ) -> Iterator[State]:
     """Each state of each point; the same one may come again and again.
 
-    ``mark`` is what was visible before the first operation.
+    ``mark`` is what was visible before the first operation; points before ``first``
+    are left out.
     """
     disk, counts = _Disk(model, dict(start)), counts or Counts()
     for point, operation in enumerate([None, *operations]):
@@ -160,6 +162,8 @@ def states(
             disk.take(operation)
         if isinstance(operation, Mark):
             mark = operation.text
+        if point < first:
+            continue
         choices = disk.choices()
         counts.bounded += math.prod(map(len, choices)) > bound
         for number, fates in enumerate(_combinations(choices, bound, f"{seed} {model} {point}")):

@@ -200,7 +200,7 @@ def test_a_job_that_fails_is_told_and_the_next_one_runs(
 
 def test_what_the_log_does_not_explain_is_an_error(recorder: Recorder, place: str) -> None:
     """The last guard: the operations have to lead to the tree that is there."""
-    log, *_ = recorder._run(place, everything, ())
+    log, _ = recorder._run(place, trees.read(place), everything, ())
     Path(place, "there").write_bytes(b"by somebody else")
 
     with pytest.raises(NotUnderstoodError, match="there"):

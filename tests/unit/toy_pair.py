@@ -1,7 +1,8 @@
 """A toy that renews three files together, right or with one mistake: what an enumerator must find.
 
 The right way: three new files, each synced, then the directory; a note of the
-intent; three renames; the note removed. Recovery rolls forward where the note is.
+intent; three renames; the note removed. Recovery rolls forward where the note is,
+once it is sure that it stays.
 """
 
 from __future__ import annotations
@@ -59,10 +60,12 @@ def finish(mistake: str = "") -> None:
         sync_directory(mistake)
 
 
-def recover(*, hasty: bool = False) -> None:
-    """``hasty``: the note goes before its work is done, which only a second cut punishes."""
+def recover(mistake: str = "") -> None:
+    """``mistake`` is one that a second cut alone can punish."""
+    if mistake != "trusting recovery":
+        sync_directory("")  # a killed process may have left the note in memory
     if os.path.exists("intent"):
-        if hasty:
+        if mistake == "hasty recovery":
             os.unlink("intent")
         finish()
         return
