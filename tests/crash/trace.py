@@ -129,8 +129,11 @@ class Log:
     def _file(self, call: Call) -> _Open | None:
         """The open file of the tree in the first argument; None for one that is elsewhere."""
         number, path = strace.descriptor(call.arguments[0])
+        # By the path, because a number is used again, and closing is not in the log.
+        if path is None or self._parts(call, path) is None:
+            return None
         known = self._opened.get((call.process, number))
-        if known is None and path is not None and self._parts(call, path) is not None:
+        if known is None:
             raise NotUnderstoodError(f"{call.name} of {path}, which this process did not open")
         return known
 
@@ -164,9 +167,6 @@ class Log:
         # Reading moves the position too, and is not in the log.
         position = None if "O_RDWR" in flags else 0
         self._opened[call.process, call.result] = _Open(inode, position, "O_APPEND" in flags)
-
-    def _close(self, call: Call) -> None:
-        self._opened.pop((call.process, strace.descriptor(call.arguments[0])[0]), None)
 
     def _write(self, call: Call) -> None:
         file = self._file(call)
@@ -280,7 +280,6 @@ class Log:
 
 _UNDERSTOOD: Final[Mapping[Callable[[Log, Call], None], str]] = {
     Log._open: "open openat",
-    Log._close: "close",
     Log._write: "write pwrite64",
     Log._seek: "lseek",
     Log._truncate: "ftruncate",
