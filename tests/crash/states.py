@@ -157,9 +157,11 @@ def states(
     are left out.
     """
     disk, counts = _Disk(model, dict(start)), counts or Counts()
+    names = trees.names(start)
     for point, operation in enumerate([None, *operations]):
         if operation is not None:
             disk.take(operation)
+            trees.follow(names, operation)
         if isinstance(operation, Mark):
             mark = operation.text
         if point < first:
@@ -170,7 +172,7 @@ def states(
             tree = dict(disk.durable)
             for _, change in sorted(itertools.chain.from_iterable(fates), key=_place):
                 apply(tree, change)
-            lost = tuple(_lost(disk.pending, fates))
+            lost = tuple(_lost(disk.pending, fates, names))
             yield State(model, point, number, tree, mark, lost)
 
 
@@ -230,12 +232,12 @@ def _bounded(
         yield tuple(draw.choice(each) for each in choices)
 
 
-def _lost(pending: Sequence[Change], fates: Iterable[Fate]) -> Iterator[str]:
+def _lost(pending: Sequence[Change], fates: Iterable[Fate], names: trees.Names) -> Iterator[str]:
     happened = dict(itertools.chain.from_iterable(fates))
     for place, change in enumerate(pending):
         part = happened.get(place)
         if part is None:
-            yield trees.describe(change)
+            yield trees.describe(change, names)
         elif part != change and isinstance(part, Write):
             kept = f"{len(part.content)} bytes, {part.content.count(0)} of them zero"
-            yield f"a part of {trees.describe(change)}, which became {kept}"
+            yield f"a part of {trees.describe(change, names)}, which became {kept}"
