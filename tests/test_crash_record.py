@@ -12,13 +12,15 @@ import pytest
 from tests import needs
 from tests.crash import trace
 from tests.crash import tree as trees
-from tests.crash.cuts import Bench
-from tests.crash.disk_scenarios import SCENARIOS, Rotation
+from tests.crash.cuts import Bench, Run, significant
+from tests.crash.disk_rotation import Rotation
+from tests.crash.disk_scenarios import SCENARIOS
 from tests.crash.recorder import recording
 from tests.crash.tree import Operation, Tree, Write
 from tests.world import World
 
-NAMES = ("first rotation", "second rotation", "given up", "reverted")
+GIVEN_UP, REVERTED = "given up: CA not trusted", "reverted: 502 at first use"
+NAMES = ("first rotation", "second rotation", GIVEN_UP, REVERTED)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def without_repeats(lines: Sequence[str]) -> Iterator[str]:
             synced.add(line)
 
 
-def real(world: World, scratch: Path) -> list[str]:
+def real(world: World, scratch: Path, insignificant: Sequence[str]) -> list[str]:
     """Of ``fioagent rotate --now`` in a process of its own, over TLS to the real factory."""
     root, log = os.path.realpath(world.device.directory), scratch / "strace"
     start = trees.read(root)
@@ -61,21 +63,22 @@ def real(world: World, scratch: Path) -> list[str]:
     world.process("rotate", "--now", "--id", "certs-1", before=before)
     with log.open(encoding="ascii") as lines:
         found = trace.Log(root, start, str(Path.cwd())).read(lines).check()
-    return told(start, found.operations)
+    run = significant(Run(start, tuple(found.operations)), insignificant)
+    return told(run.start, run.operations)
 
 
 def simulated(bench: Bench, scenario: Rotation) -> list[str]:
-    record, _ = bench.first_run(scenario)
-    return told(record.start, record.operations)
+    run, _ = bench.first_run(scenario)
+    return told(run.start, run.operations)
 
 
 def prepare(world: World, name: str) -> None:
     """As the scenario of that name."""
     if name == "second rotation":
         assert world.rotate("--id", "certs-0").code == 0
-    elif name == "given up":
+    elif name == GIVEN_UP:
         world.factory.set_knob("est_ca", "foreign-ca")
-    elif name == "reverted":
+    elif name == REVERTED:
         world.pause_before_the_commit("certs-1")
         world.make_the_gateway_forget_the_new_key()
 
@@ -88,4 +91,4 @@ def test_the_simulated_run_does_to_its_disk_what_a_real_one_does(
     prepare(world, name)
     scenario = next(each for each in SCENARIOS if each.name == name)
 
-    assert simulated(bench, scenario) == real(world, tmp_path)
+    assert simulated(bench, scenario) == real(world, tmp_path, scenario.insignificant)

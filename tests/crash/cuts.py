@@ -14,7 +14,7 @@ import shutil
 import signal
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import Pipe, get_context
@@ -23,9 +23,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, Protocol, cast
 
 from tests.crash import tree as trees
-from tests.crash.recorder import JobError, Note, Recorder, Recording, recording
+from tests.crash.recorder import JobError, Note, Recorder, recording
 from tests.crash.states import MODELS, Counts, State, distinct, states
-from tests.crash.tree import Directory, Operation, Tree
+from tests.crash.tree import Directory, Operation, Tree, Truncate, Write
 
 _MEMORY: Final = "/dev/shm"  # noqa: S108  # a directory with a random name is made in it
 _BATCH: Final = 25  # states that a worker is given at once
@@ -45,11 +45,29 @@ class Verdict:
     ended: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many boots are cut in turn; None is all of them.
+
+    Attributes:
+        second: of those after the first cut.
+        third: of those after each second cut.
+    """
+
+    second: int | None
+    third: int = 0
+
+
 class Scenario(Protocol):
     """Pickled; each method works in the current directory of a process that may be thrown away."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def insignificant(self) -> Collection[str]:
+        """Paths of files whose content decides nothing: no state differs by what is in them."""
+        ...
 
     def prepare(self) -> str:
         """What is there before the run. The mark says what is visible outside."""
@@ -59,14 +77,17 @@ class Scenario(Protocol):
         """The run, noting each change of what is visible outside."""
         ...
 
-    def boot(self, mark: str, note: Note) -> Verdict:
-        """What a boot does, to the end of all that was begun; ``mark`` is the latest one."""
+    def boot(self, mark: str, note: Note | None) -> Verdict:
+        """What a boot does, to the end of all that was begun; ``mark`` is the latest one.
+
+        ``note`` is None where the boot itself is not cut.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """What a killed process did, of which not all is durable when the next one runs."""
+class Run:
+    """What one process did."""
 
     start: Tree
     operations: tuple[Operation, ...]
@@ -90,12 +111,12 @@ class Tally:
     failures: list[tuple[str, str]] = field(default_factory=list)
     ended: dict[str, int] = field(default_factory=dict)
 
-    def disks(self, record: Recording, mark: str, killed: Past | None = None) -> Iterator[State]:
+    def disks(self, run: Run, mark: str, killed: Run | None = None) -> Iterator[State]:
         """What a cut may leave of a recorded run, by every model; each state once."""
-        past = killed or Past(record.start, ())
-        operations = [*past.operations, *record.operations]
+        past = killed or Run(run.start, ())
+        operations = [*past.operations, *run.operations]
         seen, counts, first = set(self.digests), Counts(), len(past.operations)
-        self.points += len(record.operations)
+        self.points += len(run.operations)
         for model in MODELS:
             found = states(past.start, operations, model, mark=mark, first=first, counts=counts)
             yield from distinct(found, seen)
@@ -124,16 +145,18 @@ class Bench:
         self._recorder = recorder
         self._place = os.path.join(place, "disk")
 
-    def first_run(self, scenario: Scenario) -> tuple[Recording, str]:
+    def first_run(self, scenario: Scenario) -> tuple[Run, str]:
         """The recorded run, and the mark before it."""
         with self._disk({trees.ROOT: Directory({}, 0o700)}):
             mark = scenario.prepare()
-            return self._recorder.record(self._place, scenario.act, mark), mark
+            record = self._recorder.record(self._place, scenario.act, mark)
+            run = Run(record.start, record.operations)
+            return significant(run, scenario.insignificant), mark
 
     def boot(self, scenario: Scenario, state: State) -> Verdict:
         with self._disk(state.tree), _alarm():
             try:
-                return scenario.boot(state.mark, _unheard)
+                return scenario.boot(state.mark, None)
             except Exception:  # noqa: BLE001  # whatever it is, it is what was found
                 return _fell_over(traceback.format_exc())
 
@@ -143,22 +166,32 @@ class Bench:
             tally.judge(state, self.boot(scenario, state))
         return tally
 
-    def boot_and_cut(self, scenario: Scenario, state: State, killed: Past | None = None) -> Tally:
-        """The second cut: the boot from ``state`` is a run like any other.
+    def boot_and_cut(
+        self, scenario: Scenario, state: State, deeper: int, killed: Run | None, before: str = ""
+    ) -> Tally:
+        """The next cut: the boot from ``state`` is a run like any other.
 
-        ``killed``: there was no boot between, but the process died and was started again.
+        ``deeper`` of the boots that follow are cut in turn. ``killed``: there was
+        no boot between; the process that had done this died and was started again.
         """
-        tally, before = Tally(), f"{state.where()}; then "
+        tally = Tally()
         with self._disk(state.tree):
             boot = (scenario.boot, state.mark)
             try:
                 record = self._recorder.record(self._place, *boot, start=state.tree)
             except JobError as error:
-                tally.judge(state, _fell_over(str(error)))
+                tally.judge(state, _fell_over(str(error)), before)
                 return tally
-        tally.judge(state, record.result)
-        for again in tally.disks(record, state.mark, killed):
-            tally.judge(again, self.boot(scenario, again), before)
+        tally.judge(state, record.result, before)
+        run = significant(Run(record.start, record.operations), scenario.insignificant)
+        found = list(tally.disks(run, state.mark, killed))
+        then = f"{before}{state.where()}; {'killed, ' if killed else ''}then "
+        chosen = _draw(len(found), deeper, then)
+        for number, again in enumerate(found):
+            if number in chosen:
+                tally.add(self.boot_and_cut(scenario, again, 0, None, then))
+            else:
+                tally.judge(again, self.boot(scenario, again), then)
         return tally
 
     @contextmanager
@@ -188,24 +221,23 @@ class Workers:
             self._idle.append(ours)
             self._processes.append(process)
 
-    def cut(self, scenario: Scenario, again: int | None, told: Callable[[Tally], None]) -> Tally:
-        """Every state of the first cut; of the second, those that follow ``again`` of them.
+    def cut(self, scenario: Scenario, depth: Depth, told: Callable[[Tally], None]) -> Tally:
+        """Every state of the first cut, and those of further cuts as far as ``depth`` goes.
 
-        None is all of them. ``told`` hears of the tally so far.
+        ``told`` hears of the tally so far.
         """
-        [(record, mark)] = self._results([(Bench.first_run, scenario)])
+        [(run, mark)] = self._results([(Bench.first_run, scenario)])
         tally = Tally()
-        firsts = list(tally.disks(record, mark))
-        draw = random.Random(scenario.name)  # noqa: S311  # a draw, not a secret
-        chosen = set(draw.sample(range(len(firsts)), _at_most(again, len(firsts))))
-        rest = [state for number, state in enumerate(firsts) if number not in chosen]
+        firsts = list(tally.disks(run, mark))
+        chosen = _draw(len(firsts), depth.second, scenario.name)
         # The long ones first.
         tasks: list[tuple[Any, ...]] = []
         for state in (firsts[number] for number in sorted(chosen)):
-            tasks.append((Bench.boot_and_cut, scenario, state))
+            tasks.append((Bench.boot_and_cut, scenario, state, depth.third, None))
             if state.model == "kill":
-                killed = Past(record.start, record.operations[: state.point])
-                tasks.append((Bench.boot_and_cut, scenario, state, killed))
+                killed = Run(run.start, run.operations[: state.point])
+                tasks.append((Bench.boot_and_cut, scenario, state, depth.third, killed))
+        rest = [state for number, state in enumerate(firsts) if number not in chosen]
         tasks += [(Bench.boot_all, scenario, batch) for batch in _batches(rest)]
         for found in self._results(tasks):
             tally.add(found)
@@ -269,6 +301,24 @@ def _work(tasks: Connection, others: Sequence[Connection], place: str) -> None:
                 tasks.send((traceback.format_exc(), None))
 
 
+def significant(run: Run, insignificant: Collection[str]) -> Run:
+    """``run`` without what it wrote into files whose content decides nothing."""
+    names, kept = trees.names(run.start), []
+    for operation in run.operations:
+        trees.follow(names, operation)
+        changed = isinstance(operation, (Write, Truncate)) and names[operation.inode]
+        if changed not in insignificant:
+            kept.append(operation)
+    return Run(run.start, tuple(kept))
+
+
+def _draw(there: int, wanted: int | None, seed: str) -> set[int]:
+    """Numbers of those that are taken; None is all of them. The same ones each time."""
+    if wanted is None or wanted >= there:
+        return set(range(there))
+    return set(random.Random(seed).sample(range(there), wanted))  # noqa: S311  # no secret
+
+
 def _batches(found: Sequence[State]) -> Iterator[Sequence[State]]:
     for first in range(0, len(found), _BATCH):
         yield found[first : first + _BATCH]
@@ -276,10 +326,6 @@ def _batches(found: Sequence[State]) -> Iterator[Sequence[State]]:
 
 def _fell_over(text: str) -> Verdict:
     return Verdict((("broken", " / ".join(text.strip().splitlines()[-3:])),))
-
-
-def _unheard(text: str) -> None:
-    del text
 
 
 @contextmanager
@@ -296,7 +342,3 @@ def _alarm() -> Iterator[None]:
 def _too_long(number: int, frame: object) -> None:
     del number, frame
     raise TimeoutError(f"not at an end after {_LONGEST_S} s")
-
-
-def _at_most(wanted: int | None, there: int) -> int:
-    return there if wanted is None else min(wanted, there)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Final
 
-from tests.crash.cuts import Scenario, Tally, workers
+from tests.crash.cuts import Depth, Scenario, Tally, workers
 from tests.crash.disk_scenarios import SCENARIOS
 from tests.crash.report import Row
 
 LAYER = "3 disk states"
-_CUT_AGAIN = 6  # boots of a scenario that are cut in turn, in a quick run
+_QUICK: Final = Depth(second=10)
+_FULL: Final = Depth(second=None)
 _TOLD_EVERY_S = 10.0
 
 
@@ -25,7 +27,7 @@ def run(*, full: bool, jobs: int) -> list[Row]:
         rows = []
         for scenario in SCENARIOS:
             started, told = time.monotonic(), _Progress(scenario)
-            tally = crew.cut(scenario, None if full else _CUT_AGAIN, told)
+            tally = crew.cut(scenario, _FULL if full else _QUICK, told)
             rows.append(_row(scenario, tally, time.monotonic() - started))
         return rows
 

@@ -9,7 +9,8 @@ ext4    data=ordered. Names, modes and sizes are lost from the end only, and
         That a rename flushes what it renames (auto_da_alloc) is not relied on.
 strict  what POSIX promises and no more. fsync of a file keeps its data and mode,
         fsync of a directory its names; each other operation is kept or lost by
-        itself; written data may also be zeros, or torn in the middle or at a block.
+        itself; written data may also be zeros, or torn: before its last byte, in
+        the middle, at a block.
 
 Where a point has more choices than ``bound``, those with two deviations at most
 from all or nothing are taken, and as many as ``bound`` by a seeded draw. Pure,
@@ -195,18 +196,19 @@ def _strict_fates(place: int, change: Change) -> Choice:
 
 
 def _torn(write: Write) -> list[Write]:
-    """Zeros in its place; its first half; and at the blocks where it may break in two."""
-    size = len(write.content)
-    torn: list[Write] = [Write(write.inode, write.offset, b"\0" * size)]
-    if size > 1:
-        torn.append(Write(write.inode, write.offset, write.content[: size // 2]))
+    """What may be there instead: zeros; all but the last byte; one side of the middle, of a block.
+
+    The side that is missing is zeros, or, at the end, not there at all.
+    """
+    whole, size = write.content, len(write.content)
     first = BLOCK - write.offset % BLOCK
-    breaks = range(first, size, BLOCK)
-    for at in sorted({*breaks[:1], *breaks[-1:]}):
-        head, tail = write.content[:at], write.content[at:]
-        contents = (head, head + b"\0" * len(tail), b"\0" * len(head) + tail)
-        torn.extend(Write(write.inode, write.offset, content) for content in contents)
-    return torn
+    blocks = range(first, size, BLOCK)
+    contents = [b"\0" * size, whole[:-1]]
+    for at in sorted({size // 2, *blocks[:1], *blocks[-1:]}):
+        head, tail = whole[:at], whole[at:]
+        contents += [head, head + b"\0" * len(tail), b"\0" * len(head) + tail]
+    different = dict.fromkeys(each for each in contents if each not in (b"", whole))
+    return [Write(write.inode, write.offset, content) for content in different]
 
 
 def _combinations(choices: Sequence[Choice], bound: int, seed: str) -> Iterator[tuple[Fate, ...]]:

@@ -136,8 +136,7 @@ def _entered(entries: dict[str, Inode], change: Change) -> dict[str, Inode]:
         case Enter():
             entries[change.name] = change.inode
         case Rename():
-            if entries.get(change.old) == change.inode:
-                del entries[change.old]
+            entries.pop(change.old, None)  # atomic: the old name is gone where the new one is there
             entries[change.new] = change.inode
         case Remove():
             entries.pop(change.name, None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests import needs
-from tests.crash.cuts import Tally, Verdict, Workers, workers
+from tests.crash.cuts import Depth, Tally, Verdict, Workers, workers
 from tests.crash.recorder import Note
 from tests.unit import toy_pair
 
@@ -22,6 +22,7 @@ class Toy:
     at_boot: str = ""
 
     name = "toy"
+    insignificant = ()
 
     def prepare(self) -> str:
         for name in toy_pair.NAMES:
@@ -31,7 +32,7 @@ class Toy:
     def act(self, mark: str, note: Note) -> None:
         toy_pair.renew(2, self.mistake, note)
 
-    def boot(self, mark: str, note: Note) -> Verdict:
+    def boot(self, mark: str, note: Note | None) -> Verdict:
         toy_pair.recover(self.at_boot)
         wrong = toy_pair.broken(1, mark)
         return Verdict(() if wrong is None else (("broken", wrong),), "rotated")
@@ -39,7 +40,7 @@ class Toy:
 
 @dataclass(frozen=True)
 class Falling(Toy):
-    def boot(self, mark: str, note: Note) -> Verdict:
+    def boot(self, mark: str, note: Note | None) -> Verdict:
         raise RuntimeError("fell over")
 
 
@@ -51,17 +52,17 @@ def crew() -> Iterator[Workers]:
         yield made
 
 
-def cut(crew: Workers, toy: Toy, again: int | None) -> Tally:
-    return crew.cut(toy, again, lambda _: None)
+def cut(crew: Workers, toy: Toy, second: int | None, third: int = 0) -> Tally:
+    return crew.cut(toy, Depth(second, third), lambda _: None)
 
 
 def test_a_sound_program_survives_a_cut_in_every_recovery(crew: Workers) -> None:
     """And the same states are looked at each time."""
-    once, twice = cut(crew, Toy(), None), cut(crew, Toy(), None)
+    once, twice = cut(crew, Toy(), None, 2), cut(crew, Toy(), None, 2)
 
     assert once.failures == []
     assert once.digests == twice.digests
-    assert len(once.digests) > 80
+    assert len(once.digests) > 120
     assert once.bounded == 0
 
 
@@ -80,7 +81,7 @@ def test_a_mistake_in_the_recovery_is_found_by_the_second_cut_alone(
     toy = Toy(at_boot=mistake)
 
     assert cut(crew, toy, 0).failures == []
-    assert any("; then " in line for _, line in cut(crew, toy, None).failures)
+    assert any("then strict: cut" in line for _, line in cut(crew, toy, None).failures)
 
 
 def test_a_boot_that_falls_over_is_a_failure_of_its_state(crew: Workers) -> None:

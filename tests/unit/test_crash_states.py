@@ -116,6 +116,9 @@ REPLACED = (
 )
 
 
+TORN = {bytes(6), b"newer", b"new", b"new\0\0\0", b"\0\0\0er!"}
+
+
 @pytest.mark.parametrize(
     ("model", "operations", "expected"),
     [
@@ -126,7 +129,7 @@ REPLACED = (
         ("ext4", (*REPLACED, Sync(1)), {b"newer!"}),
         ("strict", (*REPLACED, Sync(1)), {b"old", b"newer!"}),
         ("ext4", (*REPLACED[:2], REPLACED[3]), {b"old", b"", b"newer!"}),
-        ("strict", (*REPLACED[:2], REPLACED[3]), {b"old", b"", bytes(6), b"new", b"newer!"}),
+        ("strict", (*REPLACED[:2], REPLACED[3]), {b"old", b"", b"newer!", *TORN}),
         (
             "strict",
             (Truncate(1, 0), Write(1, 0, b"x")),
@@ -153,8 +156,9 @@ def test_a_write_over_a_block_boundary_may_lose_either_side() -> None:
         for state in states(start, [Write(1, 4090, b"0123456789")], "strict")
         if isinstance(node := state.tree[1], File)
     }
-    torn = {b"01234", b"012345", b"012345\0\0\0\0", b"\0" * 6 + b"6789"}
-    assert torn | {b"", b"\0" * 10, b"0123456789"} == found
+    middle = {b"01234", b"01234" + bytes(5), bytes(5) + b"56789"}
+    block = {b"012345", b"012345" + bytes(4), bytes(6) + b"6789"}
+    assert middle | block | {b"", bytes(10), b"012345678", b"0123456789"} == found
 
 
 def many() -> list[trees.Operation]:
