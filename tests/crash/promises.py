@@ -1,0 +1,252 @@
+"""The oracle: what has to be true of a device and its servers, whatever has happened.
+
+It knows nothing of how the agent keeps its promises; ``look`` reads the disk
+with other eyes. What is broken is told in pairs: "stranded" for a device that
+cannot reach its gateway, "broken" for every other promise, and what was found.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from fioagent.factory.certificates import key_digest
+from fioagent.ports import Disk
+from tests.crash import look
+from tests.crash.look import Journal, Look
+from tests.crash.servers import Servers, public_pem
+from tests.world import BUNDLE, PLAIN, SECRET
+
+Broken = tuple[str, str]
+STRANDED: Final = "stranded"
+BROKEN: Final = "broken"
+
+CONFIG: Final[Mapping[str, bytes]] = {"app-secret": SECRET, "certs/ca-bundle.pem": BUNDLE, **PLAIN}
+_TERMINAL: Final = "CertRotationCompleted"
+_LASTING: Final = {"sota.toml", "root.crt", "current-target", "config.encrypted"}
+_STABLE: Final = {"pkey.pem", "client.pem"}
+_MARKER: Final = "cert-rotation.state.completed"
+_FOREIGN: Final = "cert-rotation.state"
+_PRIVATE: Final = (b"PRIVATE KEY", b"hunter2", SECRET, BUNDLE)
+
+
+def at_any_instant(
+    disk: Disk, servers: Servers, storage: str, *, recovered: bool = True
+) -> list[Broken]:
+    """What is broken on a device that has just lost its power, or is at work.
+
+    ``recovered``: what runs first at boot has run. Until then a commit or a way
+    back may be cut in half; nobody else reads the files before it.
+    """
+    found = look.at(disk, storage)
+    return [
+        *_pair(found, servers, storage, recovered=recovered),
+        *_configuration(found, servers, found.key_pems),
+        *_old_key(found, storage),
+        *_awaited_key(found, servers),
+        *_secrets(found, servers),
+    ]
+
+
+def at_the_end(
+    disk: Disk, servers: Servers, storage: str, *, others: Sequence[str] = ()
+) -> list[Broken]:
+    """The same, and what has to be true once no rotation is open any more.
+
+    ``others``: names of files in ``storage`` that are none of the agent's business.
+    """
+    found = look.at(disk, storage)
+    live = found.files.get(found.live[0].removeprefix(f"{storage}/"), b"")
+    return [
+        *at_any_instant(disk, servers, storage),
+        *_configuration(found, servers, [live]),
+        *_one_credential(found, servers, storage, set(others)),
+        *_events(found, servers),
+        *_marker(found),
+    ]
+
+
+def only_the_pair_changed(before: bytes, after: bytes) -> list[Broken]:
+    """sota.toml as it was to the byte, but for the two paths."""
+    for path in (*look._live(after), *look._live(before)):
+        before, after = (text.replace(f'"{path}"'.encode(), b'""') for text in (before, after))
+    return [] if before == after else [(BROKEN, "sota.toml: more than the pair has changed")]
+
+
+def has_rotated(disk: Disk, storage: str) -> bool:
+    """Whether the latest rotation has ended with the new pair live."""
+    ended = look.at(disk, storage).ended
+    return bool(ended) and ended[-1].phases[-1] == "completed"
+
+
+# --- at every instant ---
+
+
+def _pair(found: Look, servers: Servers, storage: str, *, recovered: bool) -> Iterator[Broken]:
+    """The credential that sota.toml names is there, matches, and the gateway takes it."""
+    why = _pair_is_wrong(found, servers, storage, *found.live)
+    if why is None:
+        return
+    if "refuses" in why and _is_excused(found, servers, storage, recovered=recovered):
+        return
+    yield STRANDED, f"{why} (rotation: {found.open.phases[-1] if found.open else 'none open'})"
+
+
+def _pair_is_wrong(
+    found: Look, servers: Servers, storage: str, key: str, certificate: str
+) -> str | None:
+    pem, encoded = (found.files.get(path.removeprefix(f"{storage}/")) for path in (key, certificate))
+    loaded, leaf = look.key(pem), look.certificate(encoded)
+    if loaded is None or leaf is None or pem is None:
+        return f"no credential at {key!r} and {certificate!r}"
+    if look.key_pem(pem) != public_pem(leaf):
+        return f"{key} does not belong to {certificate}"
+    return None if servers.takes(leaf) else f"the gateway refuses {certificate}"
+
+
+def _is_excused(found: Look, servers: Servers, storage: str, *, recovered: bool) -> bool:
+    """The sole exception: committed, and the refusal has not been seen yet.
+
+    It holds only as long as the way back is open: the old pair works.
+    """
+    if found.open is None:
+        return False
+    begun = found.open.begun
+    halves = () if recovered else ("device-config-updated", "reverting")
+    return found.open.phases[-1] in ("committed", *halves) and not _pair_is_wrong(
+        found, servers, storage, begun["old_key"], begun["old_certificate"]
+    )
+
+
+def _configuration(found: Look, servers: Servers, pems: Sequence[bytes]) -> Iterator[Broken]:
+    """Both copies are whole, and every value opens with one of the keys ``pems``."""
+    local: Any = json.loads(found.files.get("config.encrypted", b"{}"))
+    for place, entries in (("config.encrypted", local), ("the gateway", servers.config)):
+        if entries.keys() != CONFIG.keys():
+            yield BROKEN, f"the configuration of {place} has other files: {sorted(entries)}"
+            continue
+        for name, entry in entries.items():
+            if CONFIG[name] not in _readings(entry, pems):
+                yield BROKEN, f"{name} in the configuration of {place} is lost"
+
+
+def _readings(entry: Mapping[str, Any], pems: Sequence[bytes]) -> list[bytes | None]:
+    if entry.get("Unencrypted"):
+        return [entry["Value"].encode()]
+    return [look.opened(entry["Value"], pem) for pem in pems]
+
+
+def _old_key(found: Look, storage: str) -> Iterator[Broken]:
+    """It exists until it is recorded that the gateway has answered the new one."""
+    if found.open is None or "confirmed" in found.open.phases:
+        return
+    begun = found.open.begun
+    if begun["old_sha256"] == "unknown":
+        return  # fioconfig had removed it before
+    old = (begun["old_key"], begun["old_certificate"])
+    pem, encoded = (found.files.get(path.removeprefix(f"{storage}/")) for path in old)
+    loaded, leaf = look.key(pem), look.certificate(encoded)
+    if pem is None or loaded is None or leaf is None or look.key_pem(pem) != public_pem(leaf):
+        yield BROKEN, f"the old pair is gone in phase {found.open.phases[-1]}"
+
+
+def _awaited_key(found: Look, servers: Servers) -> Iterator[Broken]:
+    """A key that the gateway waits for is on the device: else it would stay locked for ever."""
+    awaited = servers.next_public_key
+    ours = {look.key_pem(pem) for pem in found.key_pems}
+    if awaited is not None and awaited not in servers.strangers and awaited not in ours:
+        yield BROKEN, "the gateway waits for a key that is nowhere on the device"
+
+
+def _secrets(found: Look, servers: Servers) -> Iterator[Broken]:
+    """No key and no value of the configuration outside its place."""
+    outside = {name: text for name, text in found.files.items() if name.startswith("fioagent/")}
+    if _FOREIGN not in found.files:  # of fioconfig, whose marker is cleaned when its state is
+        outside[_MARKER] = found.files.get(_MARKER, b"")
+    outside["the events"] = json.dumps(servers.events).encode()
+    for name, content in outside.items():
+        for secret in _PRIVATE:
+            if secret in content or base64.b64encode(secret) in content:
+                yield BROKEN, f"a secret in {name}"
+
+
+# --- at the end ---
+
+
+def _one_credential(
+    found: Look, servers: Servers, storage: str, others: set[str]
+) -> Iterator[Broken]:
+    """Exactly one credential, nothing else of ours, and no gateway that waits."""
+    live = [path.removeprefix(f"{storage}/") for path in found.live]
+    here = {name for name in found.files if not name.startswith("fioagent/")}
+    stray = here - _LASTING - _STABLE - set(live) - {_MARKER} - others
+    missing = (_LASTING | _STABLE | set(live)) - here
+    if stray or missing:
+        yield BROKEN, f"left behind: {sorted(stray)}; missing: {sorted(missing)}"
+    for stable, path in zip(("pkey.pem", "client.pem"), live, strict=True):
+        if found.real.get(stable) != found.real.get(path):
+            yield BROKEN, f"{stable} does not lead to {path}"
+    if len(found.key_pems) != 1:
+        yield BROKEN, f"{len(found.key_pems)} private keys on the device"
+    ours = {name for name in found.files if name.startswith("fioagent/")}
+    stray = ours - {"fioagent/lock"} - {each.name for each in found.ended}
+    if stray:
+        yield BROKEN, f"left behind: {sorted(stray)}"
+    if servers.next_public_key not in (None, *servers.strangers):
+        yield BROKEN, "the gateway still waits for another key"
+
+
+def _events(found: Look, servers: Servers) -> Iterator[Broken]:
+    """Each rotation is told from its start to one end: in order, nothing missing, and true."""
+    ids = [journal.begun["id"] for journal in found.ended]
+    strange = {event["event"]["correlationId"] for event in servers.events} - {*ids}
+    if strange:
+        yield BROKEN, f"events of rotations that nobody knows: {sorted(strange)}"
+    for place, journal in enumerate(found.ended):
+        told = [e for e in servers.events if e["event"]["correlationId"] == journal.begun["id"]]
+        yield from _series(journal, told)
+        ends = [event for event in told if event["eventType"]["id"] == _TERMINAL]
+        if len(ends) != 1 or told[-1:] != ends:
+            yield BROKEN, f"{journal.begun['id']} was told to end {len(ends)} times, or not last"
+            continue
+        said = bool(ends[0]["event"]["success"])
+        if said != _has_become_live(journal, found, servers):
+            yield BROKEN, f"{journal.begun['id']}: told success={said}, which is not true"
+        later = [each.begun["new_key"] for each in found.ended[place + 1 :]]
+        if not said and found.live[0] == journal.begun["new_key"] not in later:
+            yield BROKEN, f"{journal.begun['id']} was told to have failed, and its key is live"
+
+
+def _series(journal: Journal, told: Sequence[Mapping[str, Any]]) -> Iterator[Broken]:
+    """Ids are fixed by seed and place, so a gap, a repeat and a swap can be seen."""
+    seed = uuid.UUID(journal.begun["event_seed"])
+    expected = [str(uuid.uuid5(seed, str(place))) for place in range(len(told))]
+    if [event["id"] for event in told] != expected:
+        yield BROKEN, f"the events of {journal.begun['id']} have gaps, or are out of order"
+    if told and told[0]["eventType"]["id"] != "CertRotationStarted":
+        yield BROKEN, f"the events of {journal.begun['id']} do not begin at the start"
+
+
+def _has_become_live(journal: Journal, found: Look, servers: Servers) -> bool:
+    """Its new pair is the one in use, or was until a later rotation replaced it."""
+    known = [key_digest(pem) for pem in (servers.public_key, *servers.denied)]
+    successors = [found.live[0], *(each.begun["old_key"] for each in found.ended)]
+    return (
+        journal.phases[-1] == "completed"
+        and journal.begun["new_key"] in successors
+        and journal.key_sha256 in known
+    )
+
+
+def _marker(found: Look) -> Iterator[Broken]:
+    """The stock handler finds the id of the latest success, and no other."""
+    done = [each.begun["id"] for each in found.ended if each.phases[-1] == "completed"]
+    marker = found.files.get(_MARKER, b"")
+    if done and f'"RotationId":"{done[-1]}",'.encode() not in marker:
+        yield BROKEN, f"{_MARKER} does not name {done[-1]}"
