@@ -28,7 +28,9 @@ else:
 
 JOURNAL: Final = "fioagent/rotation.journal"
 _ENDED: Final = re.compile(r"fioagent/ended-\d{6}-.*\.journal")
-_KEY: Final = re.compile(rb"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----", re.DOTALL)
+_KEY: Final = re.compile(
+    rb"-----BEGIN (?:EC )?PRIVATE KEY-----.+?-----END (?:EC )?PRIVATE KEY-----", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Look:
     """One look at a device.
 
     Attributes:
+        storage: the directory, with a slash at its end.
         files: content of everything in storage and in our directory there, by relative name.
         real: where each of them leads.
         live: paths of key and certificate that sota.toml names; empty where it names none.
@@ -67,6 +70,7 @@ class Look:
         ended: journals of ended rotations, oldest first.
     """
 
+    storage: str
     files: dict[str, bytes]
     real: dict[str, str]
     live: tuple[str, str]
@@ -79,6 +83,11 @@ class Look:
         unfolded = (content.replace(b"\\n", b"\n") for content in self.files.values())
         found = (pem for content in unfolded for pem in _KEY.findall(content))
         return list(dict.fromkeys(found))
+
+    def pair(self, key: str, certificate: str) -> tuple[bytes | None, x509.Certificate | None]:
+        """PEM of the key and the certificate at these paths, links followed."""
+        paths = {self.storage + name: content for name, content in self.files.items()}
+        return paths.get(key), _certificate(paths.get(certificate))
 
 
 def at(disk: Disk, storage: str) -> Look:
@@ -96,15 +105,17 @@ def at(disk: Disk, storage: str) -> Look:
         if name == JOURNAL or _ENDED.fullmatch(name)
     }
     return Look(
+        f"{storage}/",
         files,
         real,
-        _live(files.get("sota.toml", b"")),
+        live_paths(files.get("sota.toml", b"")),
         journals.get(JOURNAL),
         tuple(journals[name] for name in sorted(journals) if name != JOURNAL),
     )
 
 
-def _live(sota: bytes) -> tuple[str, str]:
+def live_paths(sota: bytes) -> tuple[str, str]:
+    """Key and certificate that a sota.toml names; empty where it names none."""
     try:
         section = tomllib.loads(sota.decode())["import"]
         return section["tls_pkey_path"], section["tls_clientcert_path"]
@@ -121,22 +132,24 @@ def _journal(name: str, content: bytes) -> Journal:
 
 
 @functools.lru_cache(maxsize=1024)
-def key(pem: bytes | None) -> ec.EllipticCurvePrivateKey | None:
-    """None for what is no private key."""
-    found = _KEY.search(pem or b"")
-    loaded = load_pem_private_key(found.group(0), None) if found else None
+def _key(pem: bytes) -> ec.EllipticCurvePrivateKey | None:
+    found = _KEY.search(pem)
+    try:
+        loaded = load_pem_private_key(found.group(0), None) if found else None
+    except ValueError:
+        loaded = None
     return loaded if isinstance(loaded, ec.EllipticCurvePrivateKey) else None
 
 
 @functools.lru_cache(maxsize=1024)
-def key_pem(pem: bytes) -> str | None:
+def public_pem(pem: bytes) -> str | None:
     """SPKI PEM of a private key; None for what is none."""
-    loaded = key(pem)
+    loaded = _key(pem)
     return None if loaded is None else certificates.public_pem(loaded.public_key())
 
 
 @functools.lru_cache(maxsize=1024)
-def certificate(pem: bytes | None) -> x509.Certificate | None:
+def _certificate(pem: bytes | None) -> x509.Certificate | None:
     """None for what is no certificate."""
     try:
         return x509.load_pem_x509_certificate(pem or b"")
@@ -147,7 +160,7 @@ def certificate(pem: bytes | None) -> x509.Certificate | None:
 @functools.lru_cache(maxsize=8192)
 def opened(value: str, pem: bytes) -> bytes | None:
     """An encrypted value of the configuration, by the factory's own code; None: not with this."""
-    loaded = key(pem)
+    loaded = _key(pem)
     try:
         return None if loaded is None else ecies.decrypt(value, loaded)
     except ecies.EciesError:

@@ -47,6 +47,9 @@ class MemoryDisk:
         """What a power cut leaves: the files, and no lock."""
         return MemoryDisk(dict(self.entries), self.directories)
 
+    def same_as(self, other: MemoryDisk) -> bool:
+        return self.entries == other.entries and self.directories == other.directories
+
     def digest(self) -> str:
         """Of names, contents, permissions and times."""
         found = hashlib.sha256(repr(sorted(self.directories)).encode())

@@ -8,13 +8,12 @@ cannot reach its gateway, "broken" for every other promise, and what was found.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography import x509
 
 from fioagent.factory.certificates import key_digest
 from fioagent.ports import Disk
@@ -46,9 +45,9 @@ def at_any_instant(
     """
     found = look.at(disk, storage)
     return [
-        *_pair(found, servers, storage, recovered=recovered),
+        *_pair(found, servers, recovered=recovered),
         *_configuration(found, servers, found.key_pems),
-        *_old_key(found, storage),
+        *_old_pair(found),
         *_awaited_key(found, servers),
         *_secrets(found, servers),
     ]
@@ -62,11 +61,11 @@ def at_the_end(
     ``others``: names of files in ``storage`` that are none of the agent's business.
     """
     found = look.at(disk, storage)
-    live = found.files.get(found.live[0].removeprefix(f"{storage}/"), b"")
+    key, _ = found.pair(*found.live)
     return [
         *at_any_instant(disk, servers, storage),
-        *_configuration(found, servers, [live]),
-        *_one_credential(found, servers, storage, set(others)),
+        *_configuration(found, servers, [] if key is None else [key]),
+        *_one_credential(found, servers, set(others)),
         *_events(found, servers),
         *_marker(found),
     ]
@@ -74,7 +73,7 @@ def at_the_end(
 
 def only_the_pair_changed(before: bytes, after: bytes) -> list[Broken]:
     """sota.toml as it was to the byte, but for the two paths."""
-    for path in (*look._live(after), *look._live(before)):
+    for path in (*look.live_paths(after), *look.live_paths(before)):
         before, after = (text.replace(f'"{path}"'.encode(), b'""') for text in (before, after))
     return [] if before == after else [(BROKEN, "sota.toml: more than the pair has changed")]
 
@@ -88,40 +87,44 @@ def has_rotated(disk: Disk, storage: str) -> bool:
 # --- at every instant ---
 
 
-def _pair(found: Look, servers: Servers, storage: str, *, recovered: bool) -> Iterator[Broken]:
+def _pair(found: Look, servers: Servers, *, recovered: bool) -> Iterator[Broken]:
     """The credential that sota.toml names is there, matches, and the gateway takes it."""
-    why = _pair_is_wrong(found, servers, storage, *found.live)
-    if why is None:
-        return
-    if "refuses" in why and _is_excused(found, servers, storage, recovered=recovered):
-        return
-    yield STRANDED, f"{why} (rotation: {found.open.phases[-1] if found.open else 'none open'})"
+    wrong, leaf = _whole_pair(found, *found.live)
+    if leaf is not None and not servers.takes(leaf):
+        if _is_excused(found, servers, recovered=recovered):
+            return
+        wrong = f"the gateway refuses {found.live[1]}"
+    if wrong is not None:
+        phase = found.open.phases[-1] if found.open else "none open"
+        yield STRANDED, f"{wrong} (rotation: {phase})"
 
 
-def _pair_is_wrong(
-    found: Look, servers: Servers, storage: str, key: str, certificate: str
-) -> str | None:
-    pem, encoded = (found.files.get(path.removeprefix(f"{storage}/")) for path in (key, certificate))
-    loaded, leaf = look.key(pem), look.certificate(encoded)
-    if loaded is None or leaf is None or pem is None:
-        return f"no credential at {key!r} and {certificate!r}"
-    if look.key_pem(pem) != public_pem(leaf):
-        return f"{key} does not belong to {certificate}"
-    return None if servers.takes(leaf) else f"the gateway refuses {certificate}"
+def _whole_pair(
+    found: Look, key: str, certificate: str
+) -> tuple[str | None, x509.Certificate | None]:
+    """What is wrong with a pair, or its certificate."""
+    pem, leaf = found.pair(key, certificate)
+    public = None if pem is None else look.public_pem(pem)
+    if public is None or leaf is None:
+        return f"no credential at {key!r} and {certificate!r}", None
+    if public != public_pem(leaf):
+        return f"{key} does not belong to {certificate}", None
+    return None, leaf
 
 
-def _is_excused(found: Look, servers: Servers, storage: str, *, recovered: bool) -> bool:
+def _is_excused(found: Look, servers: Servers, *, recovered: bool) -> bool:
     """The sole exception: committed, and the refusal has not been seen yet.
 
     It holds only as long as the way back is open: the old pair works.
     """
     if found.open is None:
         return False
-    begun = found.open.begun
     halves = () if recovered else ("device-config-updated", "reverting")
-    return found.open.phases[-1] in ("committed", *halves) and not _pair_is_wrong(
-        found, servers, storage, begun["old_key"], begun["old_certificate"]
-    )
+    if found.open.phases[-1] not in ("committed", *halves):
+        return False
+    begun = found.open.begun
+    _, leaf = _whole_pair(found, begun["old_key"], begun["old_certificate"])
+    return leaf is not None and servers.takes(leaf)
 
 
 def _configuration(found: Look, servers: Servers, pems: Sequence[bytes]) -> Iterator[Broken]:
@@ -142,24 +145,22 @@ def _readings(entry: Mapping[str, Any], pems: Sequence[bytes]) -> list[bytes | N
     return [look.opened(entry["Value"], pem) for pem in pems]
 
 
-def _old_key(found: Look, storage: str) -> Iterator[Broken]:
+def _old_pair(found: Look) -> Iterator[Broken]:
     """It exists until it is recorded that the gateway has answered the new one."""
     if found.open is None or "confirmed" in found.open.phases:
         return
     begun = found.open.begun
     if begun["old_sha256"] == "unknown":
         return  # fioconfig had removed it before
-    old = (begun["old_key"], begun["old_certificate"])
-    pem, encoded = (found.files.get(path.removeprefix(f"{storage}/")) for path in old)
-    loaded, leaf = look.key(pem), look.certificate(encoded)
-    if pem is None or loaded is None or leaf is None or look.key_pem(pem) != public_pem(leaf):
-        yield BROKEN, f"the old pair is gone in phase {found.open.phases[-1]}"
+    wrong, _ = _whole_pair(found, begun["old_key"], begun["old_certificate"])
+    if wrong is not None:
+        yield BROKEN, f"the old pair is gone in phase {found.open.phases[-1]}: {wrong}"
 
 
 def _awaited_key(found: Look, servers: Servers) -> Iterator[Broken]:
     """A key that the gateway waits for is on the device: else it would stay locked for ever."""
     awaited = servers.next_public_key
-    ours = {look.key_pem(pem) for pem in found.key_pems}
+    ours = {look.public_pem(pem) for pem in found.key_pems}
     if awaited is not None and awaited not in servers.strangers and awaited not in ours:
         yield BROKEN, "the gateway waits for a key that is nowhere on the device"
 
@@ -179,11 +180,9 @@ def _secrets(found: Look, servers: Servers) -> Iterator[Broken]:
 # --- at the end ---
 
 
-def _one_credential(
-    found: Look, servers: Servers, storage: str, others: set[str]
-) -> Iterator[Broken]:
+def _one_credential(found: Look, servers: Servers, others: set[str]) -> Iterator[Broken]:
     """Exactly one credential, nothing else of ours, and no gateway that waits."""
-    live = [path.removeprefix(f"{storage}/") for path in found.live]
+    live = [path.removeprefix(found.storage) for path in found.live]
     here = {name for name in found.files if not name.startswith("fioagent/")}
     stray = here - _LASTING - _STABLE - set(live) - {_MARKER} - others
     missing = (_LASTING | _STABLE | set(live)) - here
@@ -226,7 +225,11 @@ def _events(found: Look, servers: Servers) -> Iterator[Broken]:
 def _series(journal: Journal, told: Sequence[Mapping[str, Any]]) -> Iterator[Broken]:
     """Ids are fixed by seed and place, so a gap, a repeat and a swap can be seen."""
     seed = uuid.UUID(journal.begun["event_seed"])
-    expected = [str(uuid.uuid5(seed, str(place))) for place in range(len(told))]
+    marks = [
+        "end" if event["eventType"]["id"] == _TERMINAL else str(place)
+        for place, event in enumerate(told)
+    ]
+    expected = [str(uuid.uuid5(seed, mark)) for mark in marks]
     if [event["id"] for event in told] != expected:
         yield BROKEN, f"the events of {journal.begun['id']} have gaps, or are out of order"
     if told and told[0]["eventType"]["id"] != "CertRotationStarted":

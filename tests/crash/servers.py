@@ -120,6 +120,10 @@ class Servers:
         data = {**self._data(), "requests": None}
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
+    def same_as(self, other: Servers) -> bool:
+        """Whether the digests are the same."""
+        return {**self._data(), "requests": None} == {**other._data(), "requests": None}
+
     def _data(self) -> dict[str, Any]:
         names = (each.name for each in dataclasses.fields(self) if each.name != "mark")
         return {name: getattr(self, name) for name in names}

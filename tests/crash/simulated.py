@@ -213,6 +213,10 @@ class Simulation:
         made.services.restarts = ours.restarts
         return made
 
+    def left_the_same(self, other: Simulation) -> bool:
+        """Whether a power cut would leave the same of both."""
+        return self.disk.same_as(other.disk) and self.servers.same_as(other.servers)
+
     def boot(self) -> None:
         """Programs start, with what sota.toml names now."""
         self.clock.boots += 1

@@ -1,0 +1,110 @@
+"""Layer 1: the power fails before, after and in the middle of every effect, once and twice.
+
+Over the simulation. After each cut what a boot does is run, offline; the
+promises are checked before it, after it, and once the rotation has ended. The
+same with another program that uses the live pair in between. Then all of it
+again with a second cut, anywhere in what runs after the first.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from tests.crash import canonical, findings, promises, runs, scenarios
+from tests.crash.findings import Found
+from tests.crash.promises import BROKEN, Broken
+from tests.crash.recording import Cut, Recording
+from tests.crash.report import Row
+from tests.crash.runs import Scenario
+from tests.crash.workers import shared
+
+LAYER: Final = "1 ports"
+_QUICK_SHARE: Final = 1 / 12  # of the pairs of cuts
+_PARTS: Final = 8  # of a scenario, each a task of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Every ``_PARTS``-th state of a scenario, beginning with the ``number``-th.
+
+    Attributes:
+        scenario: what is cut.
+        polled: another program uses the live pair after the boot.
+        number: of the part.
+        share: of the pairs of cuts, 0 to 1.
+    """
+
+    scenario: Scenario
+    polled: bool
+    number: int
+    share: float
+
+
+def run(*, full: bool, jobs: int) -> list[Row]:
+    """Quick: all single cuts, and a share of the pairs that is the same each time."""
+    share = 1.0 if full else _QUICK_SHARE
+    return [row(scenario, share=share, jobs=jobs) for scenario in scenarios.everything()]
+
+
+def row(scenario: Scenario, *, share: float, jobs: int) -> Row:
+    started = time.monotonic()
+    parts = [
+        Part(scenario, polled, number, share)
+        for polled in (False, True)
+        for number in range(_PARTS)
+    ]
+    found = list(shared(examined, parts, jobs))
+    return findings.row(LAYER, scenario.name, found, started, time.monotonic())
+
+
+def examined(part: Part) -> Found:
+    """All cuts of a part, and its share of second cuts."""
+    draw = random.Random(f"{part.scenario.name} {part.polled} {part.number}")  # noqa: S311  # a sample, no secret
+    found, seen = Found(), set[str]()
+    device = part.scenario.start()
+    sota = device.disk.read(f"{device.storage}/sota.toml")
+    first = Recording(device)
+    broken = runs.to_the_end(device, part.scenario, first.wrap)
+    broken += runs.ended(device, part.scenario, sota)
+    if part.number == 0:
+        found.case(f"{part.scenario.name}, uncut", broken, rotated=part.scenario.rotates)
+    for cut in first.cuts[part.number :: _PARTS]:
+        seen.add(_left_by(cut))
+        for second in _case(part, cut, sota, found):
+            if draw.random() < part.share and _left_by(second) not in seen:
+                seen.add(_left_by(second))
+                _case(part, second, sota, found, first=f"{cut.points[0]}, then ")
+    return found
+
+
+def _left_by(cut: Cut) -> str:
+    """What follows from a cut depends on what is left, and on nothing else."""
+    return cut.device.disk.digest() + cut.device.servers.digest()
+
+
+def _case(part: Part, cut: Cut, sota: bytes, found: Found, first: str = "") -> list[Cut]:
+    """One cut, the boot and the way to the end; the cuts on that way."""
+    recording = Recording(cut.device.copy())
+    found.states.add(canonical.digest(cut.device))
+    broken = _resumed(part, recording, sota)
+    rotated = promises.has_rotated(recording.device.disk, recording.device.storage)
+    where = f"{part.scenario.name}{' (polled)' if part.polled else ''}, {first}{cut.points[0]}"
+    found.case(where, broken, rotated=rotated, points=len(cut.points))
+    return recording.cuts
+
+
+def _resumed(part: Part, recording: Recording, sota: bytes) -> list[Broken]:
+    device = recording.device
+    broken = promises.at_any_instant(device.disk, device.servers, device.storage, recovered=False)
+    try:
+        broken += runs.booted(device, recording.wrap)
+        if part.polled:
+            runs.used_by_another(device)
+        broken += runs.to_the_end(device, part.scenario, recording.wrap)
+        broken += runs.ended(device, part.scenario, sota)
+    except Exception as error:  # noqa: BLE001  # any that is not for users is a bug, and told
+        broken.append((BROKEN, f"it crashed: {error!r}"))
+    return broken
