@@ -53,7 +53,8 @@ class Journal:
     @property
     def key_sha256(self) -> str | None:
         """Of the new public key; None where none was made."""
-        found = [each["facts"] for each in self.records if each.get("phase") == "key-generated"]
+        made = (each for each in self.records if each["kind"] == "phase")
+        found = [each["facts"] for each in made if each["phase"] == "key-generated"]
         return str(found[0]["spki_sha256"]) if found else None
 
 

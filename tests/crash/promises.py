@@ -54,11 +54,17 @@ def at_any_instant(
 
 
 def at_the_end(
-    disk: Disk, servers: Servers, storage: str, *, others: Sequence[str] = ()
+    disk: Disk,
+    servers: Servers,
+    storage: str,
+    *,
+    others: Sequence[str] = (),
+    heard: bool = True,
 ) -> list[Broken]:
     """The same, and what has to be true once no rotation is open any more.
 
-    ``others``: names of files in ``storage`` that are none of the agent's business.
+    ``others``: names of files in ``storage`` that are none of the agent's business;
+    ``heard``: the gateway has taken every report, so that nothing may be missing.
     """
     found = look.at(disk, storage)
     key, _ = found.pair(*found.live)
@@ -66,7 +72,7 @@ def at_the_end(
         *at_any_instant(disk, servers, storage),
         *_configuration(found, servers, [] if key is None else [key]),
         *_one_credential(found, servers, set(others)),
-        *_events(found, servers),
+        *(_events(found, servers) if heard else ()),
         *_marker(found),
     ]
 

@@ -164,7 +164,8 @@ class CountingServices:
 
     def restart(self, unit: str, committed: Moment) -> str:
         del unit
-        if committed.boot_id != self.started.boot_id:
+        now = self.clock.moment()
+        if committed.boot_id and now.boot_id and committed.boot_id != now.boot_id:
             return "not needed, started at boot after the change"
         if self.started.monotonic_us > committed.monotonic_us:
             return "not needed, started after the change"
@@ -220,6 +221,7 @@ class Simulation:
     def boot(self) -> None:
         """Programs start, with what sota.toml names now."""
         self.clock.boots += 1
+        self.clock.monotonic_us = 1
         self.services.start()
 
     def live_key(self) -> str:
