@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
 from fioagent.factory import certificates
+from tests.crash import fioconfig
 from tests.crash.recording import Recording
 from tests.crash.runs import Scenario, cancel, process, rotate
 from tests.crash.servers import Servers
@@ -25,7 +29,15 @@ def everything() -> list[Scenario]:
         Scenario("superseded before the lock", before_the_lock, rotate("certs-2"), "certs-2"),
         Scenario("superseded after the lock", after_the_lock, rotate("certs-2"), "certs-2"),
         Scenario("cancelled", before_the_lock, cancel, rotates=False),
+        *(
+            Scenario(f"fioconfig's, {left}", partial(fioconfig.left_after, steps), rotate(None))
+            for steps, left in _FIOCONFIG.items()
+        ),
     ]
+
+
+# What fioconfig had done when it was taken over from it, by steps.
+_FIOCONFIG: Final = {1: "enrolled", 2: "locked", 4: "not switched", 5: "half switched"}
 
 
 def registered() -> Simulation:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import ExtensionOID
 
-from fioagent.factory import certificates, configs, csr, events
+from fioagent.factory import certificates, configs, csr, devices, events
 from fioagent.factory.certificates import Authority, Extension
 from fioagent.http import Response
 
@@ -191,6 +191,7 @@ class Servers:
 
     def _patch_config(self, body: bytes) -> Response:
         files, key = configs.parse_change(body)
+        key = key and devices.normal_key(key)
         awaited = (self.next_public_key,) if self.next_public_key else (self.public_key, "")
         if key not in awaited and self.foreign_public_key == "409":
             return _json(409, {"message": "public-key is not the awaited one"})
@@ -200,7 +201,10 @@ class Servers:
         return _json(201, {})
 
     def _patch_device(self, body: bytes) -> Response:
-        key = str(json.loads(body)["next_pubkey"])
+        try:
+            key = devices.normal_key(json.loads(body)["next_pubkey"])
+        except ValueError as error:
+            return _json(400, {"message": f"next_pubkey is {error}"})
         if key in self.denied:
             return _json(400, {"message": "next_pubkey is on the denied list"})
         if key in (self.next_public_key, None if self.next_public_key else self.public_key):

@@ -1,0 +1,184 @@
+"""The simulation is true to the factory, the oracle can fail, and a few cuts and faults."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from fioagent import agent, x509
+from fioagent.errors import AgentError
+from fioagent.model import CredentialRef, RotationId
+from fioagent.ports import Gateway
+from fioagent.site import Device
+from tests.crash import look, runs
+from tests.crash.runs import rotate
+from tests.crash.servers import EST_URL, Servers
+from tests.crash.simulated import in_memory
+from tests.world import World
+
+# --- true to the factory ---
+
+
+class Asked:
+    """A script of requests to servers, real or simulated, and what they said to each."""
+
+    def __init__(self, device: Device, est_url: str) -> None:
+        self.device = device
+        self.est_url = est_url
+        self.said: list[tuple[object, ...]] = []
+        self.old = device.live_credential()
+        self.new = self.made("new")
+        self.other = self.made("other")
+
+    def made(self, name: str) -> CredentialRef:
+        credential = self.device.site.new_credential(RotationId(name))
+        self.device.keys.generate(credential, self.old)
+        return credential
+
+    def pem(self, credential: CredentialRef) -> str:
+        return x509.spki_pem(self.device.keys.private_key(credential).public_key())
+
+    def ask(self, what: str, act: Callable[[], object]) -> None:
+        try:
+            answer = act()
+        except AgentError as error:
+            status, alert = (getattr(error, name, None) for name in ("status", "alert"))
+            self.said.append((what, type(error).__name__, status, alert))
+        else:
+            self.said.append((what, answer))
+
+    def gateway(self, credential: CredentialRef) -> Gateway:
+        return self.device.sessions.gateway(credential)
+
+    def enrolled(self, credential: CredentialRef) -> int:
+        """By the old pair; the number of certificates in the answer."""
+        key = self.device.keys.private_key(credential)
+        renewed = self.device.keys.certificate(self.old)
+        assert renewed is not None
+        request = x509.signing_request(key, renewed)
+        answer = self.device.sessions.est(self.est_url, self.old).reenroll(request)
+        issued = x509.Certificate.from_der(answer[0])
+        self.device.keys.store_certificate(credential, issued)
+        return len(answer)
+
+    def config_names(self, credential: CredentialRef) -> list[str]:
+        content = self.gateway(credential).device_config()
+        return sorted(json.loads(content or b"{}"))
+
+    def script(self) -> list[tuple[object, ...]]:
+        """Everything that a rotation asks, right and wrong, before and after the switch-over."""
+        old, new, other = self.old, self.new, self.other
+        event = {
+            "id": "6f1f6b7e-9f4c-4d5c-8f0e-0d6a3b1c2d3e",
+            "deviceTime": "2026-11-20T12:00:00Z",
+            "event": {"correlationId": "c", "success": True, "targetName": "", "version": "0"},
+            "eventType": {"id": "CertRotationStarted", "version": 0},
+        }
+        patch = self.gateway(old).patch_config
+        self.ask("no certificate yet", lambda: self.gateway(new).check())
+        self.ask("old", lambda: self.gateway(old).check())
+        self.ask("config", lambda: self.config_names(old))
+        self.ask("not a request", lambda: self.device.sessions.est(self.est_url, old).reenroll(b""))
+        self.ask("enrol", lambda: self.enrolled(new))
+        self.ask("enrol", lambda: self.enrolled(other))
+        self.ask("handshake", lambda: self.gateway(new).handshake())
+        self.ask("not announced", lambda: self.gateway(new).check())
+        self.ask("config under a key not announced", lambda: patch([], self.pem(new)))
+        self.ask("present key", lambda: self.gateway(old).set_next_key(self.pem(old)))
+        self.ask("announce", lambda: self.gateway(old).set_next_key(self.pem(new)))
+        self.ask("again", lambda: self.gateway(old).set_next_key(self.pem(new)))
+        self.ask("another", lambda: self.gateway(old).set_next_key(self.pem(other)))
+        self.ask("present key, locked", lambda: self.gateway(old).set_next_key(self.pem(old)))
+        self.ask("config under the old key", lambda: patch([], self.pem(old)))
+        self.ask("config under the new key", lambda: patch([], self.pem(new)))
+        self.ask("events", lambda: self.gateway(old).post_events([event]))
+        self.ask("the same events", lambda: self.gateway(old).post_events([event]))
+        self.ask("no key", lambda: self.gateway(old).set_next_key("no key"))
+        self.ask("old is still good", lambda: self.gateway(old).check())
+        self.ask("first use", lambda: self.gateway(new).check())
+        self.ask("old is denied", lambda: self.gateway(old).check())
+        self.ask("old is denied", lambda: self.config_names(old))
+        self.ask("back to a denied key", lambda: self.gateway(new).set_next_key(self.pem(old)))
+        self.ask("announced already", lambda: self.gateway(new).set_next_key(self.pem(new)))
+        self.ask("never announced", lambda: self.gateway(other).check())
+        self.ask("config", lambda: self.config_names(new))
+        self.ask("denied, and enrols", lambda: self.enrolled(other))
+        return self.said
+
+
+def test_simulated_servers_answer_as_the_factory_does(world: World) -> None:
+    """The same classes of errors, statuses and alerts to the same questions."""
+    with agent.opened([], world.device.env) as real:
+        expected = Asked(real.device, world.urls.est).script()
+    with in_memory().opened() as simulated:
+        said = Asked(simulated.device, EST_URL).script()
+
+    assert expected == said
+
+
+@pytest.mark.parametrize("ca", ["online-ca", "foreign-ca"])
+def test_a_ca_that_is_not_trusted_is_told_by_the_same_alert(world: World, ca: str) -> None:
+    world.factory.set_knob("est_ca", ca)
+    device = in_memory()
+    device.servers.est_ca = ca
+    said = []
+    with agent.opened([], world.device.env) as real, device.opened() as simulated:
+        for each, est_url in ((real, world.urls.est), (simulated, EST_URL)):
+            asked = Asked(each.device, est_url)
+            asked.enrolled(asked.new)
+            asked.ask("handshake", asked.gateway(asked.new).handshake)
+            asked.ask("request", asked.gateway(asked.new).check)
+            asked.ask("EST", asked.device.sessions.est(est_url, asked.new).handshake)
+            said.append(asked.said)
+
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("ca", ["online-ca", "foreign-ca"])
+def test_a_whole_rotation_leaves_the_same(world: World, ca: str) -> None:
+    """Names of files, records of the journal, and events; completed and given up."""
+    world.factory.set_knob("est_ca", ca)
+    device = in_memory()
+    device.servers.est_ca = ca
+
+    world.rotate("--id", "certs-1")
+    runs.process(device, rotate("certs-1"))
+
+    found = look.at(device.disk, device.storage)
+    assert sorted(world.files()) == sorted(found.files)
+    name = "fioagent/ended-000001-certs-1.journal"
+    real = look._journal(name, world.files()[name])
+    expected = [(each["kind"], each.get("phase")) for each in real.records]
+    assert expected == [(each["kind"], each.get("phase")) for each in found.ended[0].records]
+    told = [(e["eventType"]["id"], e["event"]["success"]) for e in device.servers.events]
+    assert world.event_names() == told
+
+
+def test_servers_are_the_same_after_dump_and_load() -> None:
+    device = in_memory()
+    runs.process(device, rotate("certs-1"))
+
+    loaded = Servers.load(device.servers.dump())
+
+    assert loaded == device.servers
+    assert loaded.digest() == device.servers.digest()
+    assert loaded.digest() != in_memory().servers.digest()
+
+
+def test_every_change_of_the_servers_is_marked() -> None:
+    """Whoever records a run knows what they have seen at each moment."""
+    device, marks = in_memory(), list[str]()
+    device.servers.mark = marks.append
+
+    runs.process(device, rotate("certs-1"))
+
+    assert marks == [
+        "certificate issued",
+        "next key announced",
+        "config stored",
+        "events stored",
+        "switched over",
+        "events stored",
+    ]
