@@ -17,10 +17,7 @@ from fioagent.errors import CredentialRefusedError, TemporaryError
 from fioagent.http import Response
 from fioagent.ports import Moment
 
-Member = Callable[..., Any]
-Strike = Callable[[Member, tuple[Any, ...], dict[str, Any]], Any]
-
-_VERBS: Final[Mapping[str, str]] = {
+_CHANGING: Final[Mapping[str, str]] = {  # method to the verb of its error
     "make_directory": "make",
     "replace": "write",
     "append": "write",
@@ -34,8 +31,29 @@ _READING: Final[Mapping[str, str]] = {
     "names": "list",
     "free_bytes": "look at",
 }
-_SERVERS: Final = ("gateway", "est")
 _TEN_YEARS: Final = timedelta(days=3653)
+_BORN: Final = datetime(1970, 1, 1, 0, 0, 7, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Of a port's method, not made yet."""
+
+    port: Any
+    method: str
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+
+    def make(self) -> Any:
+        return getattr(self.port, self.method)(*self.arguments, **self.named)
+
+    def __str__(self) -> str:
+        """What it is about, briefly."""
+        shown = [each for each in self.arguments[:2] if isinstance(each, str)]
+        return " ".join([self.method, *shown])
+
+
+Strike = Callable[[Call], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,146 +75,117 @@ class Fault:
     definite: bool = False
 
 
-class Disturbed:
-    """Ports whose ``at``-th call, and ``lasting`` calls from it on, are struck.
-
-    ``calls`` are those that were made, port and method; ``struck`` says of each that
-    was struck what it was about.
-    """
-
-    def __init__(self, fault: Fault | None = None, at: int = 0, lasting: int = 1) -> None:
-        self._faults = {} if fault is None else {(fault.port, fault.method): fault}
-        self._due = range(at, at + lasting)
-        self.calls: list[tuple[str, str]] = []
-        self.struck: list[str] = []
-
-    def wrap(self, port: Any, name: str) -> Any:
-        return _Disturbed(port, name, self)
-
-    def call(self, port: str, method: str, member: Member, *arguments: Any, **named: Any) -> Any:
-        fault = self._faults.get((port, method))
-        due = len(self.calls) in self._due
-        self.calls.append((port, method))
-        if fault is None or not due:
-            return member(*arguments, **named)
-        self.struck.append(" ".join(map(str, arguments[:2])))
-        return fault.strike(member, arguments, named)
-
-
-class AllDisturbed(Disturbed):
-    """The same with a fault for each of several methods, from a call on."""
-
-    def __init__(self, faults: Mapping[tuple[str, str], Fault], at: int = 0) -> None:
-        super().__init__()
-        self._faults = dict(faults)
-        self._due = range(at, 1 << 60)
-
-
-class _Disturbed:
-    def __init__(self, port: Any, name: str, disturbed: Disturbed) -> None:
-        self._port = port
-        self._name = name
-        self._disturbed = disturbed
-
-    def __getattr__(self, method: str) -> Any:
-        member = getattr(self._port, method)
-        if not callable(member):
-            return member
-        return lambda *arguments, **named: self._disturbed.call(
-            self._name, method, member, *arguments, **named
-        )
-
-
 # --- disk ---
 
 
+def _refused(call: Call, verb: str, number: int) -> Exception:
+    """As LocalDisk says it."""
+    path = call.arguments[0]
+    return disk._refused(verb, path if isinstance(path, str) else path[0], OSError(number, ""))
+
+
 def _refusing(verb: str, number: int) -> Strike:
-    def strike(member: Member, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        del member, named
-        raise disk._refused(verb, arguments[0], OSError(number, ""))
+    def strike(call: Call) -> Any:
+        raise _refused(call, verb, number)
 
     return strike
 
 
-def _done_and_refused(verb: str, number: int) -> Strike:
+def _done_and_refused(verb: str) -> Strike:
     """The file is changed, and then its directory cannot be synced."""
 
-    def strike(member: Member, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        member(*arguments, **named)
-        raise disk._refused(verb, arguments[0], OSError(number, ""))
+    def strike(call: Call) -> Any:
+        call.make()
+        raise _refused(call, verb, errno.EIO)
 
     return strike
 
 
-def _half_appended(member: Member, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    path, content = arguments
-    member(path, content[: len(content) // 2], **named)
-    raise disk._refused("write", path, OSError(errno.ENOSPC, ""))
+def _half_appended(call: Call) -> Any:
+    path, content = call.arguments
+    call.port.append(path, content[: len(content) // 2])
+    raise _refused(call, "write", errno.ENOSPC)
 
 
 def _answering(value: object) -> Strike:
-    return lambda member, arguments, named: value
+    return lambda call: value
 
 
 def _raising(error: Callable[[], Exception]) -> Strike:
-    def strike(member: Member, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    def strike(call: Call) -> Any:
         raise error()
 
     return strike
 
 
 def _done_and_raising(error: Callable[[], Exception]) -> Strike:
-    def strike(member: Member, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        member(*arguments, **named)
+    def strike(call: Call) -> Any:
+        call.make()
         raise error()
 
     return strike
-
-
-def _of_disk() -> list[Fault]:
-    numbers = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
-    changing = [
-        Fault(errno.errorcode[number], "disk", method, _refusing(verb, number))
-        for method, verb in _VERBS.items()
-        for number in numbers
-    ]
-    late = [
-        Fault("EIO after the change", "disk", method, _done_and_refused(verb, errno.EIO))
-        for method, verb in _VERBS.items()
-    ]
-    reading = [
-        Fault("EIO", "disk", method, _refusing(verb, errno.EIO))
-        for method, verb in _READING.items()
-    ]
-    return [
-        *changing,
-        *late,
-        *reading,
-        Fault("ENOSPC after a half", "disk", "append", _half_appended),
-        Fault("EIO", "disk", "settle", _refused_settling),
-        # os.path answers no to what it cannot look at.
-        Fault("EIO", "disk", "is_there", _answering(False)),
-        Fault("EIO", "disk", "is_directory", _answering(False)),
-        Fault("EROFS", "disk", "can_replace", _answering(False)),
-        Fault("EIO", "disk", "lock", _refusing("lock", errno.EIO)),
-        Fault("held", "disk", "lock", _raising(_held)),
-    ]
-
-
-def _refused_settling(member: Member, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    del member, named
-    raise disk._refused("write", next(iter(arguments[0])), OSError(errno.EIO, ""))
 
 
 def _held() -> Exception:
     return TemporaryError("cannot start: fioagent rotate (process 7) is at work")
 
 
+def of_disk() -> list[Fault]:
+    numbers = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
+    return [
+        *(
+            Fault(errno.errorcode[number], "disk", method, _refusing(verb, number))
+            for method, verb in _CHANGING.items()
+            for number in numbers
+        ),
+        *(
+            Fault("EIO after the change", "disk", method, _done_and_refused(verb))
+            for method, verb in _CHANGING.items()
+        ),
+        *(
+            Fault("EIO", "disk", method, _refusing(verb, errno.EIO))
+            for method, verb in _READING.items()
+        ),
+        Fault("ENOSPC after a half", "disk", "append", _half_appended),
+        Fault("EIO", "disk", "settle", _refusing("write", errno.EIO)),
+        # os.path answers no to what it cannot look at.
+        Fault("EIO", "disk", "is_there", _answering(False)),
+        Fault("EIO", "disk", "is_directory", _answering(False)),
+        Fault("EROFS", "disk", "can_replace", _answering(False)),
+        Fault("EIO", "disk", "lock", _refusing("lock", errno.EIO)),
+        Fault("EROFS", "disk", "lock", _refusing("lock", errno.EROFS)),
+        Fault("held", "disk", "lock", _raising(_held)),
+    ]
+
+
 # --- servers ---
 
 
 def _status(status: int, headers: Mapping[str, str] | None = None) -> Strike:
-    return _answering(Response(status, headers or {}, b"The lab made the server answer this"))
+    """In place of the server's answer; only who has passed its TLS gets to hear any."""
+
+    def strike(call: Call) -> Response:
+        call.port.handshake()
+        return Response(status, headers or {}, b"The lab made the server answer this")
+
+    return strike
+
+
+def _unexpected(answer: Response) -> Strike:
+    """A question is answered with something else; a change is made, and its answer mangled.
+
+    A server that says 200 to a change and does not make it is not simulated:
+    nothing else that it says would be worth more.
+    """
+
+    def strike(call: Call) -> Response:
+        if call.arguments[0] == "GET":
+            call.port.handshake()
+            return answer
+        made: Response = call.make()
+        return answer if made.status < 300 else made
+
+    return strike
 
 
 def _broken_line() -> Exception:
@@ -209,31 +198,41 @@ def _alert(alert: str) -> Callable[[], Exception]:
     )
 
 
-def _of_servers() -> list[Fault]:
+def _requests() -> dict[str, tuple[Strike, bool]]:
+    """By name, with whether it is definite."""
     later = {"retry-after": "120"}
-    garbage = Response(
-        200, {"content-type": "application/json"}, b"\x00\xff not what you asked for"
-    )
+    garbage = Response(200, {"content-type": "application/json"}, b"\x00\xff not what you want")
     portal = Response(200, {"content-type": "text/html"}, b"<html>Please log in</html>")
-    requests: dict[str, tuple[Strike, bool]] = {
+    return {
         "not reached": (_raising(_broken_line), False),
         "answer lost": (_done_and_raising(_broken_line), False),
+        "202": (_status(202, later), False),
+        "429": (_status(429, later), False),
         "500": (_status(500), False),
         "503": (_status(503, later), False),
-        "429": (_status(429, later), False),
-        "garbage": (_answering(garbage), True),
-        "portal": (_answering(portal), True),
+        "garbage": (_unexpected(garbage), True),
+        "portal": (_unexpected(portal), True),
         **{str(status): (_status(status), True) for status in (302, 400, 401, 403, 404, 405, 409)},
         "unknown ca": (_raising(_alert("unknown ca")), True),
         "certificate expired": (_raising(_alert("certificate expired")), True),
     }
-    handshakes = ("not reached", "unknown ca", "certificate expired")
+
+
+def of_servers() -> list[Fault]:
+    kinds = _requests()
+    # To an accepted request the gateway says 202 of a change that it has made.
+    at_requests = [name for name in kinds if name != "202"]
+    at_handshakes = ["not reached", "unknown ca", "certificate expired"]
+    names = {
+        ("gateway", "request"): at_requests,
+        ("gateway", "handshake"): at_handshakes,
+        ("est", "request"): [*at_requests, "202"],
+        ("est", "handshake"): at_handshakes,
+    }
     return [
-        Fault(name, server, method, *how)
-        for server in _SERVERS
-        for method, names in (("request", [*requests]), ("handshake", handshakes))
-        for name in names
-        for how in [requests[name]]
+        Fault(name, server, method, *kinds[name])
+        for (server, method), found in names.items()
+        for name in found
     ]
 
 
@@ -241,26 +240,20 @@ def _of_servers() -> list[Fault]:
 
 
 def _shifted(by: timedelta) -> Strike:
-    return lambda member, arguments, named: member() + by
+    return lambda call: call.make() + by
 
 
-def _of_clock() -> list[Fault]:
-    born = datetime(1970, 1, 1, 0, 0, 7, tzinfo=timezone.utc)
+def of_clock() -> list[Fault]:
     return [
-        Fault("1970", "clock", "now", _answering(born)),
+        Fault("1970", "clock", "now", _answering(_BORN)),
         Fault("ten years ahead", "clock", "now", _shifted(_TEN_YEARS), definite=True),
         Fault("two days behind", "clock", "now", _shifted(timedelta(days=-2))),
-        Fault("no boot id", "clock", "moment", _no_boot_id),
+        # Hidden from a sandboxed unit.
+        Fault("no boot id", "clock", "moment", lambda call: Moment("", call.make().monotonic_us)),
     ]
 
 
-def _no_boot_id(member: Member, arguments: tuple[Any, ...], named: dict[str, Any]) -> Moment:
-    """Hidden from a sandboxed unit."""
-    del arguments, named
-    return Moment("", member().monotonic_us)
-
-
-def _of_services() -> list[Fault]:
+def of_services() -> list[Fault]:
     return [
         Fault("fails", "services", "restart", _raising(_no_restart)),
         Fault("fails after it", "services", "restart", _done_and_raising(_no_restart)),
@@ -271,8 +264,29 @@ def _no_restart() -> Exception:
     return TemporaryError("cannot restart services: systemctl restart hangs")
 
 
-EVERY: Final = (*_of_disk(), *_of_servers(), *_of_clock(), *_of_services())
+EVERY: Final = (*of_disk(), *of_servers(), *of_clock(), *of_services())
 
 
 def fitting(port: str, method: str) -> list[Fault]:
     return [fault for fault in EVERY if (fault.port, fault.method) == (port, method)]
+
+
+def lasting() -> dict[str, list[Fault]]:
+    """What goes wrong for a week, by name; a fault for each method that it befalls."""
+    servers = ("gateway", "est")
+    return {
+        "no network": _named("not reached", *servers),
+        **{f"gateway: {name}": _named(name, "gateway") for name in ("503", "403", "404")},
+        **{f"EST: {name}": _named(name, "est") for name in ("500", "202", "not reached")},
+        **{f"disk: {name}": _named(name, "disk") for name in ("ENOSPC", "EROFS", "EIO")},
+        # Not the clock that is ahead: it finds each certificate expired, and the next
+        # rotation begins, up to the daily quota. ``faults`` has it for a run.
+        "clock: 1970": _named("1970", "clock"),
+        "services: fails": _named("fails", "services"),
+    }
+
+
+def _named(name: str, *ports: str) -> list[Fault]:
+    found = [fault for fault in EVERY if fault.name == name and fault.port in ports]
+    # A disk in trouble is read from still: else there is no device to speak of.
+    return [fault for fault in found if fault.method not in _READING and "is_" not in fault.method]

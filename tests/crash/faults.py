@@ -1,108 +1,146 @@
-"""Layer 4: one fault at every call of every port, and faults that stay for a week.
+"""Layer 4: one fault at every call of every port.
 
-The run that the fault befalls has to end in a word and leave every promise kept.
-Then the fault is gone, a day passes, and what runs by the timer has to bring the
-rotation to its end. A definite no may end it with the old pair, truthfully told;
-whatever may work later must not.
+The run that the fault befalls has to end in a word and leave every promise
+kept. Then the fault is gone, a day passes, and what runs by the timer has to
+bring the rotation to its end. A definite no may end it with the old pair,
+truthfully told; whatever may work later must not. On the way of each case some
+cuts are tried too: a fault, and then the power fails. ``weeks`` is the same
+with faults that stay.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from tests.crash import canonical, disturbances, findings, look, promises, runs, scenarios
-from tests.crash.disturbances import Disturbed, Fault
+from tests.crash import canonical, disturbances, findings, look, promises, runs, scenarios, weeks
+from tests.crash.disturbances import Fault
+from tests.crash.disturbing import FOR_EVER, Disturbed
 from tests.crash.findings import Found
 from tests.crash.promises import BROKEN, Broken
+from tests.crash.recording import Recording
 from tests.crash.report import Row
 from tests.crash.runs import Scenario
 from tests.crash.simulated import Simulation, no_wrap
 from tests.crash.workers import shared
 
 LAYER: Final = "4 faults"
+DAY_S: Final = 25 * 3600  # longer than any wait that the agent decides on
 _PARTS: Final = 8  # of a scenario, each a task of its own
-_DAY_S: Final = 25 * 3600  # longer than any wait that the agent decides on
+_CUTS_QUICK: Final = 1 / 200  # of the cuts on the way of a case
+_CUTS_FULL: Final = 1 / 10
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Every ``_PARTS``-th call of a scenario, beginning with the ``number``-th."""
+    """Every ``_PARTS``-th fault of a scenario, beginning with the ``number``-th."""
 
     scenario: Scenario
     number: int
+    cuts: float
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A fault that befalls the ``at``-th call on the way to the end, and what comes after."""
+
+    scenario: Scenario
+    fault: Fault
+    at: int
+    lasting: int
+    sota: bytes
+
+    def __str__(self) -> str:
+        stays = ", from then on" if self.lasting > 1 else ""
+        return f"{self.scenario.name}: {self.fault.name} at call {self.at}{stays}"
 
 
 def run(*, full: bool, jobs: int) -> list[Row]:
-    return [row(scenario, jobs=jobs) for scenario in scenarios.everything()]
+    """Quick: every fault once; full: ten times the cuts beside them, and longer weeks."""
+    cuts = _CUTS_FULL if full else _CUTS_QUICK
+    rows = [row(scenario, cuts=cuts, jobs=jobs) for scenario in scenarios.everything()]
+    return [*rows, *weeks.run(full=full, jobs=jobs)]
 
 
-def row(scenario: Scenario, *, jobs: int) -> Row:
+def row(scenario: Scenario, *, cuts: float, jobs: int) -> Row:
     started = time.monotonic()
-    parts = [Part(scenario, number) for number in range(_PARTS)]
+    parts = [Part(scenario, number, cuts) for number in range(_PARTS)]
     found = list(shared(examined, parts, jobs))
     return findings.row(LAYER, scenario.name, found, started, time.monotonic())
 
 
 def examined(part: Part) -> Found:
-    found = Found()
-    start = part.scenario.start()
-    for at, fault in list(_strikes(part.scenario, start))[part.number :: _PARTS]:
-        for lasting in (1, 1 << 60) if fault.port == "clock" else (1,):
-            _case(part.scenario, start.copy(), fault, at, lasting, found)
+    draw = random.Random(f"{part.scenario.name} {part.number}")  # noqa: S311  # a sample, no secret
+    found, start = Found(), part.scenario.start()
+    for case in list(cases(part.scenario, start))[part.number :: _PARTS]:
+        recording = Recording(start.copy())
+        struck = disturb(case, recording, found)
+        for cut in recording.cuts:
+            if draw.random() < part.cuts:
+                device = cut.device.copy()
+                found.states.add(canonical.digest(device))
+                broken = runs.after_a_cut(
+                    device, case.scenario, case.sota, either=case.fault.definite
+                )
+                rotated = promises.has_rotated(device.disk, device.storage)
+                where = f"{case}, {struck}; then cut {cut.points[0]}"
+                found.case(where, broken, rotated=rotated)
     return found
 
 
-def _strikes(scenario: Scenario, start: Simulation) -> Iterator[tuple[int, Fault]]:
+def cases(scenario: Scenario, start: Simulation) -> Iterator[Case]:
     """Every call of an undisturbed way to the end, with every fault that fits it."""
+    sota = start.disk.read(f"{start.storage}/sota.toml")
     undisturbed = Disturbed()
     runs.to_the_end(start.copy(), scenario, undisturbed.wrap)
     for at, (port, method) in enumerate(undisturbed.calls):
         for fault in disturbances.fitting(port, method):
-            yield at, fault
+            for lasting in (1, FOR_EVER) if port == "clock" else (1,):
+                yield Case(scenario, fault, at, lasting, sota)
 
 
-def _case(
-    scenario: Scenario, device: Simulation, fault: Fault, at: int, lasting: int, found: Found
-) -> None:
-    sota = device.disk.read(f"{device.storage}/sota.toml")
-    disturbed = Disturbed(fault, at, lasting)
+def disturb(case: Case, recording: Recording, found: Found) -> str:
+    """The case, from the start to the end; what was struck."""
+    device = recording.device
+    disturbed = Disturbed([case.fault], case.at, case.lasting)
     try:
-        broken = _driven(scenario, device, disturbed, found)
-        # A gateway that will not have a report, by its own word, is not told.
-        heard = not (fault.definite and "POST /events" in disturbed.struck)
-        broken += runs.ended(device, scenario, sota, either=fault.definite, heard=heard)
+        broken = _driven(case.scenario, recording, disturbed, found)
+        # A gateway that by its own word will not have a report is not told.
+        heard = not (case.fault.definite and "POST /events" in disturbed.struck[0])
+        broken += runs.ended(
+            device, case.scenario, case.sota, either=case.fault.definite, heard=heard
+        )
     except Exception as error:  # noqa: BLE001  # any that is not for users is a bug, and told
         broken = [(BROKEN, f"it crashed: {error!r}")]
     if not disturbed.struck:
-        raise AssertionError(f"call {at} of {scenario.name} was never made")
-    struck = f"{fault.port} {fault.method} {disturbed.struck[0][:60]}"
-    where = f"{scenario.name}, {struck} ({at}): {fault.name}"
+        raise AssertionError(f"{case}: it was never made")
     rotated = promises.has_rotated(device.disk, device.storage)
-    found.case(where + (", lasting" if lasting > 1 else ""), broken, rotated=rotated)
+    found.case(f"{case}, {disturbed.struck[0]}", broken, rotated=rotated)
+    return disturbed.struck[0]
 
 
 def _driven(
-    scenario: Scenario, device: Simulation, disturbed: Disturbed, found: Found
+    scenario: Scenario, recording: Recording, disturbed: Disturbed, found: Found
 ) -> list[Broken]:
     """Run after run: disturbed until the fault has struck, then one a day by the timer."""
-    broken: list[Broken] = []
+    device, broken = recording.device, list[Broken]()
     for count in range(2 * runs.MAX_RUNS):
         if scenario.mend is not None and count >= runs.UNMENDED:
             scenario.mend(device.servers)
-        over = runs.has_ended(device, scenario.last_id)
-        if over and disturbed.struck:
+        over, before = runs.has_ended(device, scenario.last_id), len(disturbed.struck)
+        if over and before:
             return broken + runs.checked_in(device)
-        by_hand = not disturbed.struck or look.at(device.disk, device.storage).open is None
-        act = runs.check_in if over or not by_hand else scenario.act
-        before = len(disturbed.struck)
-        runs.process(device, act, no_wrap if before else disturbed.wrap)
+        by_timer = before and look.at(device.disk, device.storage).open is not None
+        act = runs.check_in if over or by_timer else scenario.act
+        wrap = recording.wrap_in(disturbed.wrap) if not before else no_wrap
+        runs.process(device, act, wrap)
         if disturbed.struck and not before:
             found.states.add(canonical.digest(device))
             broken += promises.at_any_instant(
                 device.disk, device.servers, device.storage, recovered=False
             )
-        device.pass_time(_DAY_S if disturbed.struck else 0)
+        device.pass_time(DAY_S if disturbed.struck else 0)
     return [*broken, (BROKEN, f"not at its end after {2 * runs.MAX_RUNS} runs")]

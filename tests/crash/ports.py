@@ -2,8 +2,9 @@
 
 Over the simulation. After each cut what a boot does is run, offline; the
 promises are checked before it, after it, and once the rotation has ended. The
-same with another program that uses the live pair in between. Then all of it
-again with a second cut, anywhere in what runs after the first.
+same with another program that uses the live pair in between, and with a process
+that was killed and no boot. Then all of it again with a second cut, anywhere in
+what runs after the first.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from typing import Final
 
 from tests.crash import canonical, findings, promises, runs, scenarios
 from tests.crash.findings import Found
-from tests.crash.promises import BROKEN, Broken
 from tests.crash.recording import Cut, Recording
 from tests.crash.report import Row
-from tests.crash.runs import Scenario
+from tests.crash.runs import After, Scenario
 from tests.crash.workers import shared
 
 LAYER: Final = "1 ports"
@@ -32,13 +32,13 @@ class Part:
 
     Attributes:
         scenario: what is cut.
-        polled: another program uses the live pair after the boot.
+        after: what follows each cut.
         number: of the part.
         share: of the pairs of cuts, 0 to 1.
     """
 
     scenario: Scenario
-    polled: bool
+    after: After
     number: int
     share: float
 
@@ -51,18 +51,14 @@ def run(*, full: bool, jobs: int) -> list[Row]:
 
 def row(scenario: Scenario, *, share: float, jobs: int) -> Row:
     started = time.monotonic()
-    parts = [
-        Part(scenario, polled, number, share)
-        for polled in (False, True)
-        for number in range(_PARTS)
-    ]
+    parts = [Part(scenario, after, number, share) for after in After for number in range(_PARTS)]
     found = list(shared(examined, parts, jobs))
     return findings.row(LAYER, scenario.name, found, started, time.monotonic())
 
 
 def examined(part: Part) -> Found:
     """All cuts of a part, and its share of second cuts."""
-    draw = random.Random(f"{part.scenario.name} {part.polled} {part.number}")  # noqa: S311  # a sample, no secret
+    draw = random.Random(f"{part.scenario.name} {part.after} {part.number}")  # noqa: S311  # a sample, no secret
     found, seen = Found(), set[str]()
     device = part.scenario.start()
     sota = device.disk.read(f"{device.storage}/sota.toml")
@@ -89,22 +85,10 @@ def _case(part: Part, cut: Cut, sota: bytes, found: Found, first: str = "") -> l
     """One cut, the boot and the way to the end; the cuts on that way."""
     recording = Recording(cut.device.copy())
     found.states.add(canonical.digest(cut.device))
-    broken = _resumed(part, recording, sota)
+    broken = runs.after_a_cut(
+        recording.device, part.scenario, sota, recording.wrap, after=part.after
+    )
     rotated = promises.has_rotated(recording.device.disk, recording.device.storage)
-    where = f"{part.scenario.name}{' (polled)' if part.polled else ''}, {first}{cut.points[0]}"
+    where = f"{part.scenario.name} ({part.after.value}), {first}{cut.points[0]}"
     found.case(where, broken, rotated=rotated, points=len(cut.points))
     return recording.cuts
-
-
-def _resumed(part: Part, recording: Recording, sota: bytes) -> list[Broken]:
-    device = recording.device
-    broken = promises.at_any_instant(device.disk, device.servers, device.storage, recovered=False)
-    try:
-        broken += runs.booted(device, recording.wrap)
-        if part.polled:
-            runs.used_by_another(device)
-        broken += runs.to_the_end(device, part.scenario, recording.wrap)
-        broken += runs.ended(device, part.scenario, sota)
-    except Exception as error:  # noqa: BLE001  # any that is not for users is a bug, and told
-        broken.append((BROKEN, f"it crashed: {error!r}"))
-    return broken

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.crash.simulated import Simulation
+from tests.crash.simulated import Simulation, Wrap
 from tests.power import EFFECTS
 
 _CHANGES: Final = {
@@ -44,6 +44,10 @@ class Recording:
 
     def wrap(self, port: Any, name: str) -> Any:
         return _Watched(port, name, self) if name in _CHANGES else port
+
+    def wrap_in(self, outer: Wrap) -> Wrap:
+        """Both: ``outer`` is nearer to the agent, and what it keeps back has no effect."""
+        return lambda port, name: outer(self.wrap(port, name), name)
 
     def at(self, point: str) -> None:
         if self.cuts and self.cuts[-1].device.left_the_same(self.device):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,14 @@ from tests.crash.simulated import Simulation, Wrap, no_wrap
 
 MAX_RUNS: Final = 8
 UNMENDED: Final = 2  # runs before the operator acts
+
+
+class After(enum.Enum):
+    """What follows a cut before the agent is run again."""
+
+    BOOT = "boot"  # recovery, then all programs start
+    POLLED_BOOT = "polled"  # and one of them uses the live pair, as aktualizr-lite does
+    KILL = "killed"  # nothing: the process alone was gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +140,7 @@ def booted(device: Simulation, wrap: Wrap = no_wrap) -> list[Broken]:
 
 
 def used_by_another(device: Simulation) -> None:
-    """Another program asks the gateway something with the live pair, as aktualizr-lite does."""
+    """Another program asks the gateway something with the live pair."""
     found = look.at(device.disk, device.storage)
     _, leaf = found.pair(*found.live)
     if leaf is not None and device.servers.alert(leaf) is None:
@@ -165,4 +174,27 @@ def ended(
         broken.append((BROKEN, f"services were restarted {times}"))
     if device.services.credential != device.live_key():
         broken.append((BROKEN, "a service goes on with another pair than the live one"))
+    return broken
+
+
+def after_a_cut(
+    device: Simulation,
+    scenario: Scenario,
+    sota: bytes,
+    wrap: Wrap = no_wrap,
+    *,
+    after: After = After.BOOT,
+    either: bool = False,
+) -> list[Broken]:
+    """From the cut over what comes after it to the end; whatever is broken on that way."""
+    broken = promises.at_any_instant(device.disk, device.servers, device.storage, recovered=False)
+    try:
+        if after is not After.KILL:
+            broken += booted(device, wrap)
+        if after is After.POLLED_BOOT:
+            used_by_another(device)
+        broken += to_the_end(device, scenario, wrap)
+        broken += ended(device, scenario, sota, either=either)
+    except Exception as error:  # noqa: BLE001  # any that is not for users is a bug, and told
+        broken.append((BROKEN, f"it crashed: {error!r}"))
     return broken

@@ -12,10 +12,15 @@ from fioagent.errors import AgentError
 from fioagent.model import CredentialRef, RotationId
 from fioagent.ports import Gateway
 from fioagent.site import Device
-from tests.crash import look, runs
-from tests.crash.runs import rotate
+from tests.crash import faults, look, ports, runs, scenarios, weeks
+from tests.crash.disturbances import Fault
+from tests.crash.disturbing import Disturbed
+from tests.crash.findings import Found
+from tests.crash.recording import Recording
+from tests.crash.runs import After, Scenario, rotate
 from tests.crash.servers import EST_URL, Servers
 from tests.crash.simulated import in_memory
+from tests.test_power_cuts import POINTS_IN_A_CLEAN_RUN
 from tests.world import World
 
 # --- true to the factory ---
@@ -182,3 +187,88 @@ def test_every_change_of_the_servers_is_marked() -> None:
         "switched over",
         "events stored",
     ]
+
+
+# --- a few cuts and faults: whether the layers work at all ---
+
+
+@pytest.mark.parametrize("after", list(After), ids=lambda after: after.value)
+def test_a_part_of_the_cuts(after: After) -> None:
+    scenario = Scenario("first rotation", in_memory, rotate("certs-1"))
+
+    found = ports.examined(ports.Part(scenario, after, 3, share=0.01))
+
+    assert found.failures == []
+    assert found.points == found.rotated
+    assert len(found.states) > 5
+
+
+def test_a_device_that_goes_another_way_is_told() -> None:
+    """The layer fails where a promise does: here the gateway refuses, and it should not."""
+    scenario = Scenario("first rotation", scenarios.forgotten, rotate("certs-1"))
+
+    found = ports.examined(ports.Part(scenario, After.BOOT, 3, share=0))
+
+    assert found.points == found.reverted
+    assert len(found.failures) > 3
+    assert all("it has ended the other way" in text for _, text in found.failures)
+
+
+def test_every_cut_of_a_clean_run_is_among_them() -> None:
+    """As many effects as the real ports show, and one more cut for each line appended."""
+    recording = Recording(in_memory())
+    runs.process(recording.device, rotate("certs-1"), recording.wrap)
+    points = [point for cut in recording.cuts for point in cut.points]
+
+    appended = points.count("in append")
+
+    assert len(points) - appended == POINTS_IN_A_CLEAN_RUN
+    assert appended == points.count("before append") == points.count("after append") > 10
+
+
+def test_a_few_faults() -> None:
+    scenario = Scenario("first rotation", in_memory, rotate("certs-1"))
+    found, start = Found(), in_memory()
+    chosen = list(faults.cases(scenario, start))[::60]
+
+    for case in chosen:
+        faults.disturb(case, Recording(start.copy()), found)
+
+    assert found.failures == []
+    assert found.points == len(chosen) > 8
+
+
+def test_a_fault_that_strands_is_told() -> None:
+    """A disk that says it has done what it has not: no agent could stand it."""
+    scenario = Scenario("first rotation", in_memory, rotate("certs-1"))
+    start = in_memory()
+    sota = start.disk.read(f"{start.storage}/sota.toml")
+    calls = Disturbed()
+    runs.to_the_end(start.copy(), scenario, calls.wrap)
+    # The journal, the key, the certificate, the staged configuration, sota.toml.
+    at = [i for i, call in enumerate(calls.calls) if call == ("disk", "replace")][4]
+    lie = Fault("a lie", "disk", "replace", lambda call: None)
+    found = Found()
+
+    faults.disturb(faults.Case(scenario, lie, at, 1, sota), Recording(start.copy()), found)
+
+    assert any("not at its end" in text for _, text in found.failures)
+
+
+def test_a_week_of_a_gateway_that_is_down() -> None:
+    scenario = Scenario("first rotation", in_memory, rotate("certs-1"))
+    week = next(week for week in weeks.weeks_of(scenario, count=20, each=30) if "503" in week.name)
+
+    found = weeks.examined(week)
+
+    assert (found.failures, found.rotated) == ([], 1)
+
+
+def test_rows_add_up() -> None:
+    scenario = Scenario("given up", scenarios.refused_by_est, rotate("certs-1"), rotates=False)
+
+    row = ports.row(scenario, share=0, jobs=2)
+
+    assert (row.layer, row.stranded, row.broken, row.failures) == ("1 ports", 0, 0, ())
+    assert row.points == row.reverted > 40
+    assert 5 < row.states < row.points
