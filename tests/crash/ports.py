@@ -22,7 +22,7 @@ from tests.crash.runs import After, Scenario
 from tests.crash.workers import shared
 
 LAYER: Final = "1 ports"
-_QUICK_SHARE: Final = 1 / 12  # of the pairs of cuts
+_QUICK_SHARE: Final = 1 / 24  # of the pairs of cuts
 _PARTS: Final = 8  # of a scenario, each a task of its own
 
 
