@@ -19,13 +19,14 @@ from fioagent.keystore.file import FileKeyStore
 from fioagent.model import CredentialRef, RotationId, Store
 from fioagent.ports import Clock, Disk, Services
 from fioagent.rotation import (
+    identity,
     machine,
     opening,
     policy,
     preflight,
     recovery,
     rotator,
-    takeover,
+    salvage,
 )
 from fioagent.rotation.journal import Journal, JournalDamagedError
 from fioagent.rotation.ledger import Ledger, Watch
@@ -83,16 +84,7 @@ class Agent:
         wanted = None if rotation_id is None else checked_id(rotation_id)
         with self._locked("rotate"):
             ledger = Ledger(self.device, watch)
-            try:
-                rotation = opening.open_rotation(ledger)
-            except JournalDamagedError:
-                # Only an id that is new is a person's word; a handler repeats old ones.
-                if wanted is None or opening.is_done(ledger, wanted):
-                    raise
-                rotation = opening.set_aside(ledger)
-                if rotation is not None and rotation.id == wanted:
-                    raise
-                now = True
+            rotation = self._open_rotation(ledger, wanted)
             if rotation is None:
                 return self._rotate_anew(ledger, wanted, est_url, now=now)
             if wanted not in (None, rotation.id) and not opening.is_done(ledger, wanted):
@@ -101,23 +93,42 @@ class Agent:
                 rotation = opening.amend(ledger, rotation, est_url)
             elif not now and (wait := self._wait(rotation)) is not None:
                 return wait
-            outcome = rotator.drive(ledger, ledger.resume(rotation))
+            outcome = rotator.drive(ledger, ledger.resume(rotation), by_hand=now)
             if wanted in (None, rotation.id):
                 return outcome
             return _noting(outcome, f"rotation {wanted} is done already; {rotation.id} was open")
 
+    def _open_rotation(self, ledger: Ledger, wanted: RotationId | None) -> Rotation | None:
+        try:
+            rotation = opening.open_rotation(ledger)
+        except JournalDamagedError:
+            # Only an id that is new is a person's word; a handler repeats old ones.
+            if wanted is None or opening.is_done(ledger, wanted):
+                raise
+            rotation = salvage.set_aside(ledger)
+            if rotation is not None and rotation.id == wanted:
+                raise
+        if rotation is None or rotation.phase is not Phase.SUPERSEDED:
+            return rotation
+        ledger.settle(rotation)
+        ledger.close(rotation)
+        return None
+
     def _rotate_anew(
         self, ledger: Ledger, wanted: RotationId | None, est_url: str | None, *, now: bool
     ) -> Outcome:
-        begun = takeover.found(self.device)
-        if begun is not None:
-            wanted, now = wanted or begun.id, True
-            est_url = est_url or begun.est_url
-        idle = self._nothing_to_do(ledger, wanted, now=now)
+        wish = opening.wished(ledger)
+        if wish is not None:
+            wanted, now = wanted or wish.id, True
+            est_url = est_url or wish.est_url or None
+        lost = ledger.journal.lost
+        idle = self._nothing_to_do(ledger, wanted, now=now or lost)
         if idle is not None:
             ledger.deliver()
             return idle
-        facts = opening.plan(ledger, wanted or self._fresh_id(), self._est_url(est_url))
+        pair = salvage.unremembered_pair(self.device) if lost else None
+        identifier = wanted or self._fresh_id()
+        facts = opening.plan(ledger, identifier, self._est_url(est_url), pair)
         return rotator.drive(ledger, opening.begin(ledger, facts))
 
     def _rotate_instead(
@@ -125,9 +136,11 @@ class Agent:
     ) -> Outcome:
         """``wanted`` in place of the open rotation, or after it."""
         est_url = self._est_url(est_url, open_one)
-        if open_one.may_be_superseded:
-            facts = opening.plan(ledger, wanted, est_url, open_one)
-            return rotator.drive(ledger, opening.supersede(ledger, open_one, facts))
+        device = ledger.device
+        unnamed = open_one.may_be_superseded and device.live_credential() == open_one.old
+        if unnamed or not identity.is_known(open_one, device):
+            rotation = opening.supersede(ledger, open_one, wanted, est_url)
+            return rotator.drive(ledger, rotation)
         outcome = rotator.drive(ledger, ledger.resume(open_one))
         if outcome.rotation is None or outcome.rotation.is_open:
             why = f"rotation {wanted} was not begun: {open_one.id} is open and has to end first"
@@ -138,7 +151,7 @@ class Agent:
         """Offline: finish what a power cut has left half-done, before anybody reads the files.
 
         Raises:
-            AgentError: it cannot be done, and why; nothing was changed.
+            AgentError: it cannot be done, and why; the live pair is as it was.
         """
         with self._locked("recover"):
             return recovery.recover(Ledger(self.device, watch))

@@ -141,26 +141,20 @@ class LocalDisk:
             raise _refused("remove", path, error) from error
 
     def settle(self, paths: Iterable[str]) -> None:
-        directories = set()
+        names = set()
         for path in paths:
             target = os.path.realpath(path)
+            # A link is a name too, and lies where it lies.
+            names |= {target, os.path.dirname(target), os.path.dirname(os.path.abspath(path))}
+        # Files before the directories that name them.
+        for name in sorted(names, key=len, reverse=True):
             try:
-                _sync(target)
-                # A link is a name too, and lies where it lies.
-                directories |= {os.path.dirname(target), os.path.dirname(os.path.abspath(path))}
-            except FileNotFoundError:
-                directories.add(os.path.dirname(os.path.abspath(path)))
-            except OSError as error:
-                if error.errno not in _NEVER_WRITTEN:
-                    raise _refused("write", path, error) from error
-        for directory in sorted(directories):
-            try:
-                _sync_directory(directory)
+                _sync(name)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 if error.errno not in _NEVER_WRITTEN:
-                    raise _refused("write", directory, error) from error
+                    raise _refused("write", name, error) from error
 
     @contextlib.contextmanager
     def lock(self, path: str, purpose: str) -> Iterator[None]:

@@ -22,6 +22,7 @@ from fioagent.ports import ConfigFile
 # update-server and dg-satellite answer 502 with these words to an unannounced key.
 _ROTATION_REFUSED = b"Key rotation is not supported"
 _REASON = "Rotating device client certificate"
+_HEAD = 256  # bytes
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -37,9 +38,16 @@ class HttpGateway:
     def check(self) -> int:
         # A date in the future makes the answer a 304 without a body, whatever the config.
         headers = {"If-Modified-Since": "Fri, 31 Dec 2100 00:00:00 GMT"}
-        # Servers may ignore it and send the whole; only the status counts here.
-        answer = self._session.request("GET", "/config", headers=headers, discard=True)
-        return self._expect(answer, "check the credential", (200, 204, 304)).status
+        # Servers may ignore it and send the whole; how it begins is enough here.
+        answer = self._session.request("GET", "/config", headers=headers, head=_HEAD)
+        status = self._expect(answer, "check the credential", (200, 204, 304)).status
+        if status == 200 and not answer.body.lstrip().startswith(b"{"):
+            # A page of whatever stands before the gateway has confirmed nothing.
+            raise TemporaryError(
+                f"cannot check the credential: {self._session.host} answered 200 "
+                f"with no configuration: {answer.words()}"
+            )
+        return status
 
     def device_config(self) -> bytes | None:
         answer = self._session.request("GET", "/config-device")

@@ -88,16 +88,16 @@ class Session:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        discard: bool = False,
+        head: int | None = None,
     ) -> Response:
-        """Whatever status the peer answers; with ``discard`` without the body of a 200.
+        """Whatever status the peer answers; of the body of a 200 at most ``head`` bytes.
 
         Raises:
             CredentialRefusedError: a TLS alert about our certificate.
             TemporaryError: not reached, not trusted, too slow, or too much.
         """
         try:
-            answer = self._exchange(method, path, body, headers or {}, discard=discard)
+            answer = self._exchange(method, path, body, headers or {}, head=head)
         except requests.RequestException as error:
             cause = _cause(error)
             late = isinstance(cause, _AMBIGUOUS) and not isinstance(cause, ConnectionRefusedError)
@@ -106,7 +106,7 @@ class Session:
                 # is repeated: after a change, that its answer was lost has to be known.
                 self._answered = False
                 self._session.close()
-                return self.request(method, path, body=body, headers=headers, discard=discard)
+                return self.request(method, path, body=body, headers=headers, head=head)
             if late or tls.refusal(cause) is not None:
                 # A broken write may hide a late alert, and an alert may be anybody's word;
                 # a handshake that is read to its end tells.
@@ -122,7 +122,7 @@ class Session:
         body: bytes | None,
         headers: Mapping[str, str],
         *,
-        discard: bool,
+        head: int | None,
     ) -> Response:
         deadline = time.monotonic() + TOTAL_TIMEOUT_S
         with self._session.request(
@@ -135,8 +135,9 @@ class Session:
             stream=True,
         ) as answer:
             names = {name.lower(): value for name, value in answer.headers.items()}
-            if discard and answer.status_code == 200:
-                return Response(answer.status_code, names, b"")
+            if head is not None and answer.status_code == 200:
+                begins = next(answer.iter_content(head), b"")
+                return Response(answer.status_code, names, begins)
             content = bytearray()
             for chunk in answer.iter_content(_CHUNK):
                 content += chunk

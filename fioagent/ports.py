@@ -220,6 +220,10 @@ class Services(Protocol):
         """Restart ``unit`` if it runs since before ``committed``; a word on what was done."""
         ...
 
+    def is_installed(self, program: str) -> bool:
+        """Whether the search path has a program of this name that is not ours."""
+        ...
+
     def is_running(self, program: str) -> bool:
         """Whether a process of this name is alive, started by whomever."""
         ...

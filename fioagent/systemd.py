@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 from typing import Final
 
@@ -25,12 +26,18 @@ def runs_this_machine() -> bool:
     return os.path.isdir("/run/systemd/system")
 
 
+def is_installed(program: str) -> bool:
+    """By PATH; a link of that name to ourselves is none."""
+    found = shutil.which(program)
+    return found is not None and os.path.basename(os.path.realpath(found)) != "fioagent"
+
+
 def is_running(program: str) -> bool:
     """By the names of the kernel's process table (proc(5), /proc/PID/comm)."""
     for process in filter(str.isdigit, os.listdir("/proc")):
         # A process may be gone between the two looks.
-        with contextlib.suppress(OSError), open(f"/proc/{process}/comm", encoding="utf-8") as file:
-            if file.read().rstrip("\n") == program:
+        with contextlib.suppress(OSError), open(f"/proc/{process}/comm", "rb") as file:
+            if file.read().rstrip(b"\n") == program.encode():
                 return True
     return False
 
@@ -56,6 +63,9 @@ class SystemdServices:
         # --no-block: the unit may be ordered after the one that we run in.
         self._run("restart", "--no-block", unit)
         return "restarted"
+
+    def is_installed(self, program: str) -> bool:
+        return is_installed(program)
 
     def is_running(self, program: str) -> bool:
         return is_running(program)
@@ -99,6 +109,9 @@ class NoServices:
     def restart(self, unit: str, committed: Moment) -> str:
         del unit, committed
         return f"skipped, {self._reason}"
+
+    def is_installed(self, program: str) -> bool:
+        return is_installed(program)
 
     def is_running(self, program: str) -> bool:
         return is_running(program)

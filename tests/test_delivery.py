@@ -15,7 +15,7 @@ from tests.world import World
 class Deaf:
     """``ports.Gateway`` that takes everything but events."""
 
-    def __init__(self, gateway: object) -> None:
+    def __init__(self, gateway: Any) -> None:
         self._gateway = gateway
 
     def __getattr__(self, name: str) -> Any:

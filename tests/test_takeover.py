@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -282,3 +283,200 @@ def test_a_damaged_state_beside_an_open_rotation_does_not_stop_its_recovery(worl
     told(world.rotate(), 78, "cannot take over the rotation of fioconfig")
     state.unlink()
     assert world.rotate().code == 0
+
+
+# --- in pieces, and in bad company ---
+
+
+def test_key_in_a_state_of_fioconfig_survives_a_damaged_journal(world: World) -> None:
+    """The word to go on without a journal is no word to throw fioconfig's key away."""
+    fioconfig = Fioconfig(world).run(2)  # locked: the gateway waits for this key
+    (world.storage / "fioagent").mkdir()
+    (world.storage / "fioagent" / "rotation.journal").write_bytes(b"")
+
+    world.rotate("--id", "certs-9")
+
+    pem = fioconfig.key_pem.replace("\n", "\\n").encode()
+    world.check_reachable()
+    assert fioconfig.key.public_key() == world.key().public_key() or any(
+        pem in content or fioconfig.key_pem.encode() in content
+        for content in world.files().values()
+    ), "the only copy of the key that the gateway waits for is gone"
+
+
+@pytest.mark.parametrize("lost", [("key", "certificate"), ("certificate",), ("key",)])
+def test_pair_whose_names_were_lost_is_put_back_out_of_the_state(
+    world: World, lost: tuple[str, ...]
+) -> None:
+    """It syncs no directory; sota.toml is there and the pair is not."""
+    fioconfig = Fioconfig(world).run(4)
+    fioconfig.write_pair()
+    fioconfig.switch_sota()
+    if "key" in lost:
+        fioconfig.new_key.unlink()
+    if "certificate" in lost:
+        fioconfig.new_certificate.unlink()
+
+    ran = world.fioagent("recover")
+
+    assert ran.code == 0, ran.err
+    world.check_reachable()
+
+
+def test_mismatched_pair_of_fioconfig_is_rescued(world: World) -> None:
+    """The EST server sent the old certificate; fioconfig switched to it."""
+    fioconfig = Fioconfig(world).run(4)
+    fioconfig.state["NewCert"] = world.old_certificate.decode()
+    fioconfig.write_pair()
+    fioconfig.switch_sota()
+    fioconfig.save()
+
+    world.rotate()
+
+    world.check_reachable()
+
+
+def test_temporary_file_of_fioconfig_with_the_key_in_it_goes_too(world: World) -> None:
+    """sotatoml/safewrite.go writes <name>.tmp first; a power cut leaves it, with the key."""
+    fioconfig = Fioconfig(world).run(2)
+    (world.storage / "cert-rotation.state.tmp").write_text(json.dumps(fioconfig.state))
+
+    assert world.rotate().code == 0
+
+    left = [n for n, content in world.files().items() if b"EC PRIVATE KEY" in content]
+    assert [n for n in left if n.startswith("cert-rotation")] == []
+
+
+def test_unusable_address_of_fioconfig_does_not_poison_later_rotations(world: World) -> None:
+    """A bad ESTSERVER left a state without a key. Our settings name a good one."""
+    fioconfig = Fioconfig(world)
+    fioconfig.state["EstServer"] = "http://est.example:8443/.well-known/est"
+    fioconfig.save()
+
+    ran = world.rotate()
+
+    assert ran.code == 0, ran.err
+
+
+def test_state_of_an_id_that_is_done_does_not_stop_rotations_for_ever(world: World) -> None:
+    assert world.rotate("--id", "certs-1").code == 0
+    Fioconfig(world, "certs-1").save()
+    before = world.live_pair()
+
+    ran = world.rotate()
+
+    assert before != world.live_pair(), ran.out
+
+
+def test_live_key_under_another_spelling_is_the_same_key(world: World) -> None:
+    """sota.toml names the pair by another path: a double slash here, a copy by hand elsewhere."""
+    fioconfig = Fioconfig(world).run(5)
+    world.sota_toml.write_text(
+        world.sota_toml.read_text().replace(
+            str(fioconfig.new_key), f"{world.storage}//{fioconfig.new_key.name}"
+        )
+    )
+    world.check_reachable()
+
+    ran = world.rotate()
+
+    assert ran.code == 0, ran.err
+
+
+def test_process_of_a_strange_name_is_no_crash(world: World, tmp_path: Path) -> None:
+    """proc(5): comm is any bytes."""
+    program = bytes(tmp_path) + b"/caf\xe9"
+    shutil.copy(b"/bin/sleep", program)
+    Fioconfig(world).run(2)
+    with subprocess.Popen([program, b"60"]) as running:
+        try:
+            assert world.fioagent("recover").code == 0
+        finally:
+            running.kill()
+
+
+def test_a_pair_that_fioconfig_got_from_a_ca_that_the_gateway_distrusts(world: World) -> None:
+    """It switches without a proof. The pair before is on the device still."""
+    world.factory.set_knob("est_ca", "foreign-ca")
+    Fioconfig(world, "certs-1").run(5)
+
+    world.rotate()
+
+    world.check_reachable()
+
+
+@pytest.mark.parametrize("what", ["damaged state", "foreign key", "marker"])
+def test_recovery_does_not_hang_on_files_of_fioconfig(world: World, what: str) -> None:
+    """A commit that was cut in half is finished at boot, whatever fioconfig left beside it."""
+    with pytest.raises(PowerCutError):
+        rotate(world, StopAt("after replace", 5), "certs-1")
+    if what == "damaged state":
+        (world.storage / "cert-rotation.state").write_bytes(b"")
+    elif what == "marker":
+        (world.storage / "cert-rotation.state.completed").mkdir()  # as unreadable as EIO
+    else:
+        other = Fioconfig(world, "certs-2")
+        other.state["NewKey"] = other.key_pem
+        other.save()
+
+    ran = world.fioagent("recover")
+
+    assert world.certificate().public_key() == world.key().public_key()
+    assert world.opened_config(), ran.err
+
+
+def test_live_key_behind_a_link_is_not_removed_as_a_copy(world: World) -> None:
+    """sota.toml names the stable names, and they are links, as our own rotations leave them."""
+    fioconfig = Fioconfig(world).run(5)
+    for name, target in (("pkey", fioconfig.new_key), ("client", fioconfig.new_certificate)):
+        stable = world.storage / f"{name}.pem"
+        stable.unlink()
+        stable.symlink_to(target.name)
+        text = world.sota_toml.read_text().replace(f'"{target}"', f'"{stable}"')
+        world.sota_toml.write_text(text)
+    world.check_reachable()
+
+    world.fioagent("recover")
+
+    assert world.live_pair()[1].exists(), "the live key is gone"
+    assert world.rotate().code == 0
+    world.check_reachable()
+
+
+def test_stable_names_that_lead_to_the_live_pair_stay(world: World) -> None:
+    """A script has made them links to what sota.toml names."""
+    fioconfig = Fioconfig(world).run(5)
+    (world.storage / "pkey.pem").unlink()
+    (world.storage / "pkey.pem").symlink_to(fioconfig.new_key.name)
+
+    assert world.rotate().code == 0
+
+    assert (world.storage / "pkey.pem").exists()
+
+
+def test_recovery_leaves_its_own_to_a_fioconfig_that_is_installed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts after us at boot, and would begin the same rotation anew with another key."""
+    fioconfig = Fioconfig(world).run(3)
+    program = tmp_path / "fioconfig"
+    shutil.copy("/bin/true", program)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    assert world.fioagent("recover").out == "no rotation is open\n"
+
+    assert fioconfig.path.exists()
+    program.unlink()
+    (tmp_path / "fioagent").touch(0o755)
+    program.symlink_to("fioagent")
+    assert "rotation certs-1" in world.fioagent("recover").out
+    assert world.rotate().code == 0
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b'{"NewKey": "\\ud800", "RotationId": "certs-1"}']
+)
+def test_a_state_of_strange_contents_is_no_crash(world: World, content: bytes) -> None:
+    (world.storage / "cert-rotation.state").write_bytes(content)
+
+    told(world.rotate(), 78, "cannot take over the rotation of fioconfig")

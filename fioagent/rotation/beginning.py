@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from fioagent import esturl
-from fioagent.errors import ConfigError, TemporaryError
+from fioagent.errors import TemporaryError
 from fioagent.model import CredentialRef, Facts, RotationId, sha256_hex
 from fioagent.rotation import current_target, machine, policy, preflight
 from fioagent.rotation.journal import Journal
@@ -20,12 +20,12 @@ def plan(
     journal: Journal,
     identifier: RotationId,
     est_url: str,
-    predecessor: Rotation | None,
+    pair: CredentialRef | None,
 ) -> Facts:
     """The facts of the first record, once nothing speaks against the rotation.
 
-    ``predecessor`` is the rotation that this one supersedes; without one, the
-    latest that was superseded and has found no successor yet counts.
+    ``pair`` is one to go on with; without it, that of the rotation that was
+    superseded last, if nothing has completed since.
 
     Raises:
         AgentError: preflight found a reason; nothing was written.
@@ -34,12 +34,12 @@ def plan(
     journals = [*journal.ended(), journal]
     _require_quota(device, journals)
     ended = [rotation for each in journals[:-1] if (rotation := machine.fold(each.records))]
-    if predecessor is None and ended and ended[-1].phase is Phase.SUPERSEDED:
-        predecessor = ended[-1]
-    adopted = None if predecessor is None else _adopted(device, predecessor)
-    new = adopted or device.site.new_credential(identifier)
-    old = preflight.check(device, new, adopted=adopted is not None, seen=_issued(ended))
-    return {**facts(device, identifier, est_url, old, new), "announced": adopted is not None}
+    waiting = next((r for r in reversed(ended) if r.phase is not Phase.ABANDONED), None)
+    if pair is None and waiting is not None and waiting.phase is Phase.SUPERSEDED:
+        pair = pair_of(device, waiting)
+    new = pair or device.site.new_credential(identifier)
+    old = preflight.check(device, new, adopted=pair is not None, seen=_issued(ended))
+    return {**facts(device, identifier, est_url, old, new), "announced": pair is not None}
 
 
 def facts(
@@ -65,11 +65,14 @@ def facts(
     }
 
 
-def _adopted(device: Device, predecessor: Rotation) -> CredentialRef | None:
-    """The pair that the gateway may be waiting for; None where a fresh one does.
+def pair_of(device: Device, predecessor: Rotation) -> CredentialRef | None:
+    """The pair of a superseded rotation that the gateway may be waiting for; None where it cannot.
 
     No answer of a gateway to a second key is known, and what it holds of the
     configuration may be readable by the first alone (docs/adr/0006).
+
+    Raises:
+        ConfigError: it is there and cannot be read. It must not count as lost.
     """
     if not predecessor.announced or device.live_credential() != predecessor.old:
         return None
@@ -77,10 +80,9 @@ def _adopted(device: Device, predecessor: Rotation) -> CredentialRef | None:
     begun = predecessor.facts[Phase.BEGUN]
     if certificate is None or sha256_hex(certificate.der) != begun["old_sha256"]:
         return None  # registered again since
-    try:
-        device.keys.private_key(predecessor.new)
-    except ConfigError:
+    if not device.keys.has_key(predecessor.new):
         return None
+    device.keys.private_key(predecessor.new)
     return predecessor.new
 
 

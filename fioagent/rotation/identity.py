@@ -7,7 +7,7 @@ phase. Reads only.
 
 from __future__ import annotations
 
-from fioagent.errors import ConfigError, CredentialChangedError
+from fioagent.errors import CredentialChangedError
 from fioagent.model import CredentialRef, sha256_hex
 from fioagent.rotation.machine import Phase, Rotation
 from fioagent.site import Device
@@ -19,21 +19,16 @@ def require_known_credential(rotation: Rotation, device: Device) -> None:
     A new registration gives the device another identity, under the same file names perhaps.
 
     Raises:
-        ConfigError: asked to go on with other files of sota.toml.
         CredentialChangedError: what was found instead.
     """
     begun = rotation.facts[Phase.BEGUN]
-    if str(begun["sota_paths"]) != ",".join(device.site.sota_paths):
-        raise ConfigError(
-            f"cannot go on with rotation {rotation.id}: it was begun with other files of sota.toml",
-            hint=f"use the same again: SOTA_DIR={begun['sota_paths']}",
-        )
     live = device.live_credential()
     if live not in _credentials_in(rotation):
         raise CredentialChangedError(
             f"cannot go on with rotation {rotation.id}: sota.toml names {live.key}, "
             "which it does not know",
-            hint="somebody has changed sota.toml or registered the device since it began",
+            hint="somebody has changed sota.toml or registered the device since it began; "
+            "'fioagent rotate --now --id ID' with a new id begins anew with what it names",
         )
     if live == rotation.old:
         certificate = device.keys.certificate(live)
@@ -43,6 +38,15 @@ def require_known_credential(rotation: Rotation, device: Device) -> None:
                 "certificate than the one that it began with",
                 hint="the device was registered again since; the operator has to decide",
             )
+
+
+def is_known(rotation: Rotation, device: Device) -> bool:
+    """Whether the rotation can still go on."""
+    try:
+        require_known_credential(rotation, device)
+    except CredentialChangedError:
+        return False
+    return True
 
 
 def _credentials_in(rotation: Rotation) -> tuple[CredentialRef, ...]:

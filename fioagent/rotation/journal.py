@@ -1,10 +1,11 @@
-"""Records on disk: one line each, appended, each with a checksum.
+"""Records on disk: one line each, with a checksum.
 
 A line is ``<crc32 of the rest, 8 hex digits> <JSON>``; the first names the
-format. Each line is durable before the next is written, so a power cut can tear
-the last one only, and a torn last line is a record that was never written.
-Anything else that does not fit is damage, and damage is told, never guessed
-around: the file stays as it is.
+format. A record is appended, and durable before the next; where it only counts
+what was said before, or is the first of a run, the file is replaced whole. So a
+power cut can tear the last line only, and a torn last line is a record that was
+never written. Anything else that does not fit is damage: it is told, and the
+file stays as it is until a person says that it may be set aside.
 
 The finished rotation's journal is kept beside it: ``fioagent status`` reads it,
 and events that have not reached the gateway are still in it.
@@ -28,6 +29,10 @@ from fioagent.rotation.machine import Kind, Phase, Record, Rotation
 FORMAT: Final = 1
 NAME: Final = "rotation.journal"
 DAMAGED: Final = "damaged.journal"
+_WAY_ON: Final = (
+    "nothing was changed and the live credential stays in use; 'fioagent rotate --now "
+    "--id ID' with a new id sets it aside and goes on from what is sound"
+)
 _ARCHIVED: Final = "ended-"
 _SUFFIX: Final = ".journal"
 _ENDED: Final = re.compile(r"ended-[0-9]{6}-.*\.journal")
@@ -45,6 +50,7 @@ class Journal:
         self._directory = directory
         self.path = os.path.join(directory, NAME)
         self.records: list[Record] = []
+        self.lost = False  # there was one, and nothing of it is left
         self._suspect = False  # the file may differ from the records, or not be durable
 
     def load(self) -> Rotation | None:
@@ -53,7 +59,10 @@ class Journal:
         Raises:
             ConfigError: damaged, or written by a newer program. Nothing was changed.
         """
-        content = self._disk.read_if_there(self.path)
+        try:
+            content = self._disk.read_if_there(self.path)
+        except ConfigError as error:
+            raise JournalDamagedError(str(error), hint=_WAY_ON) from error
         self.records = [] if content is None else _parse(self.path, content)
         # It may end in a torn line; and what a process wrote that was killed may be
         # in memory alone, so nothing is built on it before the whole is written anew.
@@ -97,9 +106,16 @@ class Journal:
 
     def set_aside(self) -> Rotation | None:
         """Keep a copy of a damaged journal, and go on from its sound part; None where none is."""
-        content = self._disk.read(self.path)
-        self._disk.replace(os.path.join(self._directory, DAMAGED), content)
+        kept = os.path.join(self._directory, DAMAGED)
+        try:
+            content = self._disk.read(self.path)
+        except ConfigError:
+            self._disk.rename(self.path, kept)
+            content = b""
+        else:
+            self._disk.replace(kept, content)
         self.records, self._suspect = _sound_part(self.path, content), True
+        self.lost = not self.records
         return _fold(self.path, self.records)
 
     def ended(self) -> list[Journal]:
@@ -221,6 +237,5 @@ def _record(path: str, number: int, line: bytes) -> Record:
 def _damaged(path: str, why: str) -> JournalDamagedError:
     return JournalDamagedError(
         f"cannot read the journal {path}: it is damaged ({why})",
-        hint="nothing was changed and the live credential stays in use; 'fioagent rotate --now "
-        "--id ID' with a new id sets it aside and begins anew",
+        hint=_WAY_ON,
     )

@@ -7,7 +7,7 @@ first; who ends a rotation removes what is left of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fioagent.model import Facts
 from fioagent.rotation import steps
@@ -43,6 +43,13 @@ class Ledger:
         self.journal = Journal(device.disk, device.site.state_directory)
         self._watch = watch
         self._reporter = Reporter(device, self.journal)
+
+    def follow(self, rotation: Rotation) -> Rotation:
+        """Read sota.toml where the rotation began to; whoever runs us now may search elsewhere."""
+        paths = tuple(str(rotation.facts[Phase.BEGUN]["sota_paths"]).split(","))
+        self.device = replace(self.device, site=replace(self.device.site, sota_paths=paths))
+        self._reporter = Reporter(self.device, self.journal)
+        return rotation
 
     def enter(self, phase: Phase, facts: Facts) -> Rotation:
         """``phase`` is reached: durable, then told."""

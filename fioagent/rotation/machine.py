@@ -63,31 +63,37 @@ TRANSITIONS: Final[Mapping[Phase, tuple[Phase, ...]]] = MappingProxyType(
         #   * config.encrypted is readable with the new key
         #   * the gateway accepts both keys; it has not seen the new one used
         #   * the old credential is still on the device
-        Phase.COMMITTED: (Phase.CONFIRMED, Phase.REVERTING),
+        Phase.COMMITTED: (Phase.CONFIRMED, Phase.REVERTING, Phase.SUPERSEDED),
         # CONFIRMED
         #   * the gateway answered the new credential; it denies the old one
-        Phase.CONFIRMED: (Phase.SERVICES_RESTARTED,),
+        Phase.CONFIRMED: (Phase.SERVICES_RESTARTED, Phase.SUPERSEDED),
         # SERVICES_RESTARTED
         #   * no program goes on with the old credential in memory
-        Phase.SERVICES_RESTARTED: (Phase.RETIRED,),
+        Phase.SERVICES_RESTARTED: (Phase.RETIRED, Phase.SUPERSEDED),
         # RETIRED
         #   * the old credential and staged copies are gone; stable names lead to the new one
-        Phase.RETIRED: (Phase.COMPLETED,),
+        Phase.RETIRED: (Phase.COMPLETED, Phase.SUPERSEDED),
         # REVERTING
         #   * the gateway refused the new credential, and still takes the old one
         #   * both credentials are on the device, until the gateway needs the new one no more
         #   * should the gateway take the new one after all, it is committed again
-        Phase.REVERTING: (Phase.ABANDONED, Phase.DEVICE_CONFIG_UPDATED),
+        Phase.REVERTING: (Phase.ABANDONED, Phase.DEVICE_CONFIG_UPDATED, Phase.SUPERSEDED),
         # The ends.
         Phase.COMPLETED: (),
         Phase.ABANDONED: (),
         # SUPERSEDED
         #   * another rotation goes on with the new key, because the gateway may wait for it
+        #   * after the commit only where the device has got another identity meanwhile
         Phase.SUPERSEDED: (),
     }
 )
 
 BEFORE_PIVOT: Final = frozenset((Phase.BEGUN, Phase.KEY_GENERATED, Phase.CERT_ISSUED))
+BEFORE_COMMIT: Final = BEFORE_PIVOT | {
+    Phase.LOCKED,
+    Phase.CONFIG_STAGED,
+    Phase.DEVICE_CONFIG_UPDATED,
+}
 # Durable before the request goes out, because its answer may be lost.
 ATTEMPTS: Final = frozenset((Phase.LOCKED, Phase.CONFIRMED))
 ENDS: Final = frozenset(phase for phase, following in TRANSITIONS.items() if not following)
@@ -157,6 +163,7 @@ class Rotation:
         failures: how many there were since the latest phase.
         silent_runs: processes that went on with it and left neither a phase nor a pause.
         ran_at: when the latest of them began, device's clock.
+        turns: how often the gateway has turned it back.
         reported: how many of its events the gateway has acknowledged.
     """
 
@@ -173,6 +180,7 @@ class Rotation:
     failures: int = 0
     silent_runs: int = 0
     ran_at: datetime | None = None
+    turns: int = 0
     reported: int = 0
 
     def fact(self, phase: Phase, name: str) -> str:
@@ -191,7 +199,7 @@ class Rotation:
     @property
     def may_be_superseded(self) -> bool:
         """The old credential is live, and nobody can have seen the new one in use."""
-        return Phase.SUPERSEDED in TRANSITIONS[self.phase] and not self.seen
+        return self.phase in BEFORE_COMMIT and not self.seen
 
     def has_attempted(self, phase: Phase) -> bool:
         return self.seen if phase is Phase.CONFIRMED else self.announced
@@ -273,6 +281,7 @@ def _after(rotation: Rotation, record: Record) -> Rotation:
         paused=None,
         failures=0,
         silent_runs=0,
+        turns=rotation.turns + (phase is Phase.REVERTING),
     )
 
 

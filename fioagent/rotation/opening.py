@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+from dataclasses import dataclass
 
 from fioagent import esturl
 from fioagent.errors import ConfigError
-from fioagent.model import Facts, RotationId
-from fioagent.rotation import beginning, takeover
+from fioagent.model import CredentialRef, Facts, RotationId
+from fioagent.rotation import beginning, machine, takeover
 from fioagent.rotation.ledger import Ledger
 from fioagent.rotation.machine import Kind, Phase, Rotation
 from fioagent.rotation.rotator import Outcome, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A rotation that was asked for and not begun yet.
+
+    Attributes:
+        id: of it.
+        est_url: empty where none is known.
+    """
+
+    id: RotationId
+    est_url: str
 
 
 def open_rotation(ledger: Ledger) -> Rotation | None:
@@ -23,7 +36,13 @@ def open_rotation(ledger: Ledger) -> Rotation | None:
     """
     with contextlib.suppress(ConfigError):  # said where its id is asked for
         takeover.clean_marker(ledger.device)
-    rotation = ledger.journal.load()
+    return taken_over(ledger, ledger.journal.load())
+
+
+def taken_over(ledger: Ledger, rotation: Rotation | None) -> Rotation | None:
+    """``rotation``, or one of fioconfig's where there is none; its state file is gone then."""
+    if rotation is not None:
+        ledger.follow(rotation)
     state = takeover.found(ledger.device)
     if state is None or (rotation is None and not state.key):
         return rotation
@@ -33,25 +52,48 @@ def open_rotation(ledger: Ledger) -> Rotation | None:
     return rotation
 
 
+def wished(ledger: Ledger) -> Wish | None:
+    """What has to be begun without being asked again: both are a promise to somebody else.
+
+    A successor, where the power failed after the rotation that it supersedes had
+    ended: the gateway waits. Or one that fioconfig had begun and has no key of yet.
+    """
+    ended = ledger.journal.ended()
+    latest = machine.fold(ended[-1].records) if ended else None
+    if latest is not None and latest.phase is Phase.SUPERSEDED:
+        facts = latest.facts[Phase.SUPERSEDED]
+        return Wish(RotationId(str(facts["by"])), str(facts["est_url"]))
+    state = takeover.found(ledger.device)
+    if state is None or is_done(ledger, state.id):
+        return None
+    with contextlib.suppress(ConfigError):
+        return Wish(state.id, esturl.base_url(state.est_url))
+    return Wish(state.id, "")
+
+
 def is_done(ledger: Ledger, rotation: RotationId) -> bool:
-    """Whether the rotation that succeeded last has this id: what the stock handler asks."""
+    """Whether it succeeded last, which the stock handler asks too, or another took its place."""
     marker = ledger.device.disk.read_if_there(ledger.device.site.completed_marker)
-    return marker is not None and f'"RotationId":"{rotation}",'.encode() in marker
+    if marker is not None and f'"RotationId":"{rotation}",'.encode() in marker:
+        return True
+    ended = [machine.fold(each.records) for each in ledger.journal.ended()]
+    return any(
+        each is not None and each.id == rotation and each.phase is Phase.SUPERSEDED
+        for each in ended
+    )
 
 
 def plan(
-    ledger: Ledger, identifier: RotationId, est_url: str, predecessor: Rotation | None = None
+    ledger: Ledger, identifier: RotationId, est_url: str, pair: CredentialRef | None = None
 ) -> Facts:
     """See ``beginning.plan``."""
-    return beginning.plan(ledger.device, ledger.journal, identifier, est_url, predecessor)
+    return beginning.plan(ledger.device, ledger.journal, identifier, est_url, pair)
 
 
 def begin(ledger: Ledger, plan: Facts) -> Rotation:
     """The first record."""
     rotation = ledger.enter(Phase.BEGUN, plan)
-    state = ledger.device.site.foreign_state
-    if ledger.device.disk.is_there(state):
-        ledger.device.disk.remove(state)  # of a rotation that it had only begun
+    takeover.forget_wish(ledger.device)
     return rotation
 
 
@@ -63,27 +105,19 @@ def amend(ledger: Ledger, rotation: Rotation, est_url: str) -> Rotation:
     return ledger.add(Kind.AMEND, facts={"est_url": url})
 
 
-def supersede(ledger: Ledger, rotation: Rotation, plan: Facts) -> Rotation:
-    """End ``rotation`` in favour of the one that ``plan`` begins.
+def supersede(ledger: Ledger, rotation: Rotation, identifier: RotationId, est_url: str) -> Rotation:
+    """End ``rotation`` in favour of another, and begin that.
 
     Raises:
-        ConfigError: the disk; either rotation is open then.
+        AgentError: preflight found a reason; ``rotation`` is open still.
+        ConfigError: the disk; either rotation is open then, or the other is wished for.
     """
+    facts = plan(ledger, identifier, est_url, beginning.pair_of(ledger.device, rotation))
     ledger.settle(rotation)
-    reason = {"reason": f"superseded by rotation {plan['id']}"}
+    reason = {"reason": f"superseded by rotation {identifier}", "by": identifier}
     end = Phase.SUPERSEDED if rotation.announced else Phase.ABANDONED
-    ledger.close(ledger.enter(end, reason))
-    return begin(ledger, plan)
-
-
-def set_aside(ledger: Ledger) -> Rotation | None:
-    """Keep a copy of a damaged journal; the rotation that its sound part tells of.
-
-    The damaged one is in its place until the next record is made.
-    """
-    sound = ledger.journal.set_aside()
-    # What the damaged part said is not known: the gateway may have heard of its key.
-    return None if sound is None else replace(sound, announced=True)
+    ledger.close(ledger.enter(end, {**reason, "est_url": est_url}))
+    return begin(ledger, facts)
 
 
 def cancel(ledger: Ledger, rotation: Rotation) -> Outcome:
@@ -92,6 +126,10 @@ def cancel(ledger: Ledger, rotation: Rotation) -> Outcome:
     Raises:
         ConfigError: the gateway may know the new key.
     """
+    if not rotation.is_open:
+        ledger.settle(rotation)
+        ledger.close(rotation)
+        return Outcome(Result.NOTHING_TO_DO, f"rotation {rotation.id} was over already")
     if not rotation.before_pivot:
         raise ConfigError(
             f"cannot cancel rotation {rotation.id}: the gateway may know its new key",

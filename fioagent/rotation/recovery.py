@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fioagent.rotation import identity, opening, steps
+from fioagent.rotation import identity, opening, steps, takeover
 from fioagent.rotation.ledger import Ledger
 from fioagent.rotation.machine import Phase
 from fioagent.rotation.rotator import Outcome, Result
@@ -12,11 +12,15 @@ def recover(ledger: Ledger) -> Outcome:
     """Finish a commit or a way back that was cut in half: offline, from the journal alone.
 
     What needs the network waits for the next run. Safe to repeat, and to be cut itself.
-    Whatever fioconfig has left beside a journal of ours waits too.
+    Whatever fioconfig has left beside a journal of ours waits too; and as long as it
+    is installed, it recovers its own.
     """
-    rotation = ledger.journal.load() or opening.open_rotation(ledger)
+    rotation = ledger.journal.load()
+    if rotation is None and not takeover.is_fioconfigs_own(ledger.device):
+        rotation = opening.open_rotation(ledger)
     if rotation is None:
         return Outcome(Result.NOTHING_TO_DO, "no rotation is open")
+    ledger.follow(rotation)
     ledger.settle(rotation)
     done = "nothing was half-done"
     if rotation.is_open:

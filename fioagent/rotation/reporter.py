@@ -29,10 +29,19 @@ class Reporter:
     def deliver(self) -> None:
         """As much as the gateway takes now. What goes wrong is left for the next time."""
         try:
+            if not self._may_speak():
+                return
             for journal in [*self._journal.ended(), self._journal]:
                 self._deliver(journal)
         except AgentError:
             return  # the rotation's own trouble is told by the rotation
+
+    def _may_speak(self) -> bool:
+        """Not in the middle of a commit: events must not be the first use of the new pair."""
+        rotation = machine.fold(self._journal.records)
+        if rotation is None or not rotation.is_open:
+            return True
+        return self._device.live_credential() == rotation.live
 
     def prune(self) -> None:
         """Keep the latest ended journals; events that are older than that are lost."""
@@ -47,7 +56,7 @@ class Reporter:
             rotation = machine.fold(journal.records)
             if rotation is None:
                 raise AssertionError("events without a rotation")
-            credential = rotation.live if rotation.is_open else self._device.live_credential()
+            credential = self._device.live_credential()
             try:
                 self._device.sessions.gateway(credential).post_events(batch)
             except CredentialRefusedError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from fioagent.errors import (
     AgentError,
@@ -24,6 +25,8 @@ from fioagent.model import Facts
 from fioagent.rotation import identity, machine, steps
 from fioagent.rotation.ledger import Ledger
 from fioagent.rotation.machine import Kind, Phase, Rotation
+
+_TURNS: Final = 5  # forward and back again, before only a person tries it once more
 
 
 class Result(str, enum.Enum):
@@ -55,19 +58,26 @@ class Outcome:
     rotation: Rotation | None = None
 
 
-def drive(ledger: Ledger, rotation: Rotation) -> Outcome:
-    """From the recorded phase as far as it goes."""
+def drive(ledger: Ledger, rotation: Rotation, *, by_hand: bool = True) -> Outcome:
+    """From the recorded phase as far as it goes.
+
+    ``by_hand``: a person asks, so what was turned back too often is tried again too.
+    """
     outcome = None
+    turned_back = rotation.turns
+    patient = by_hand or rotation.turns < _TURNS
     while outcome is None and rotation.is_open:
+        # Forward again once in a run at most: a gateway of two minds must not keep us in a circle.
+        may_turn = patient and rotation.turns == turned_back
         try:
-            rotation = _advance(ledger, rotation)
+            rotation = _advance(ledger, rotation, may_turn=may_turn)
         except AgentError as error:
-            rotation, outcome = _failed(ledger, rotation, error)
+            rotation, outcome = _failed(ledger, rotation, error, may_turn=may_turn)
     ledger.deliver()
     return outcome or _closed(ledger, rotation)
 
 
-def _advance(ledger: Ledger, rotation: Rotation) -> Rotation:
+def _advance(ledger: Ledger, rotation: Rotation, *, may_turn: bool) -> Rotation:
     phase = machine.next_phase(rotation)
     if phase is None:
         raise AssertionError(f"{rotation.phase.value} is an end")
@@ -75,6 +85,8 @@ def _advance(ledger: Ledger, rotation: Rotation) -> Rotation:
     if phase is Phase.ABANDONED:
         if not steps.old_still_works(rotation, ledger.device):
             # Somebody has used the new pair since, and the gateway has taken it.
+            if not may_turn:
+                raise TemporaryError("cannot go on: the gateway refuses now the one, now the other")
             return _forward(ledger, rotation)
         steps.revert(rotation, ledger.device)
         return ledger.enter(Phase.ABANDONED, rotation.facts[Phase.REVERTING])
@@ -87,7 +99,7 @@ def _advance(ledger: Ledger, rotation: Rotation) -> Rotation:
 
 
 def _failed(
-    ledger: Ledger, rotation: Rotation, error: AgentError
+    ledger: Ledger, rotation: Rotation, error: AgentError, *, may_turn: bool
 ) -> tuple[Rotation, Outcome | None]:
     """What a failure makes of the rotation; an outcome where this run is over.
 
@@ -101,42 +113,52 @@ def _failed(
         if phase is Phase.CONFIRMED and isinstance(error, CredentialRefusedError):
             return _refused(ledger, rotation, error), None
         held = rotation.phase is Phase.REVERTING and rotation.paused is not None
-        if held and isinstance(error, PeerError):
+        if held and may_turn and isinstance(error, PeerError):
             return _forward_again(ledger, rotation, error), None
     except AgentError as trouble:
         error = trouble
     return _pause(ledger, rotation, error)
 
 
-def _refused(ledger: Ledger, rotation: Rotation, error: AgentError) -> Rotation:
+def _refused(ledger: Ledger, rotation: Rotation, error: CredentialRefusedError) -> Rotation:
     """Back, once it is sure that the gateway will not have the new pair but takes the old."""
-    waits = False
-    try:
-        # The lock may have lapsed: with the old pair accepted, announce the key again.
-        steps.lock(rotation, ledger.device)
-        waits = True
-        return ledger.enter(Phase.CONFIRMED, steps.confirm(rotation, ledger.device))
-    except PeerError as again:
-        if waits and not isinstance(again, CredentialRefusedError):
-            raise  # an answer to the new pair, and no refusal of it
-        if not steps.old_still_works(rotation, ledger.device):
-            raise ConfigError(
-                f"the gateway refuses the old and the new credential ({error})",
-                hint="the operator has to look at this device's keys on the gateway",
-            ) from error
-    by_alert = isinstance(error, CredentialRefusedError) and error.alert is not None
-    facts = {**_reason(error), "gateway_waits": waits, "by_alert": by_alert}
+    waits = _announced_again(ledger, rotation)
+    if waits:
+        # The lock may have lapsed: with the key announced once more, it may be taken.
+        with contextlib.suppress(CredentialRefusedError):
+            return ledger.enter(Phase.CONFIRMED, steps.confirm(rotation, ledger.device))
+    if not steps.old_still_works(rotation, ledger.device):
+        raise ConfigError(
+            f"the gateway refuses the old and the new credential ({error})",
+            hint="the operator has to look at this device's keys on the gateway",
+        ) from error
+    by_alert = error.alert is not None
+    facts = {**_reason(error), "gateway_waits": waits is not False, "by_alert": by_alert}
     return ledger.enter(Phase.REVERTING, facts)
 
 
-def _forward_again(ledger: Ledger, rotation: Rotation, error: AgentError) -> Rotation:
-    """A gateway whose TLS refused the new certificate may take it by now."""
-    if not rotation.facts[Phase.REVERTING]["by_alert"]:
-        raise error  # a handshake would tell nothing
+def _announced_again(ledger: Ledger, rotation: Rotation) -> bool | None:
+    """Whether the gateway waits for the new key; None where its answer does not tell.
+
+    It took the announcement before, so only a word that it waits for another is a no.
+    """
     try:
-        ledger.device.sessions.gateway(rotation.new).handshake()
-    except PeerError:
-        raise error from None
+        steps.lock(rotation, ledger.device)
+    except PeerError as error:
+        return False if error.status == 409 else None
+    return True
+
+
+def _forward_again(ledger: Ledger, rotation: Rotation, error: AgentError) -> Rotation:
+    """A gateway that will not be put back may take the new pair by now: it waits for it."""
+    facts = rotation.facts[Phase.REVERTING]
+    if facts["by_alert"]:
+        try:
+            ledger.device.sessions.gateway(rotation.new).handshake()
+        except PeerError:
+            raise error from None
+    elif not facts["gateway_waits"]:
+        raise error
     return _forward(ledger, rotation)
 
 

@@ -34,6 +34,7 @@ _NO_CONFIG: Final = "none"
 # What a server says to a certificate that is not valid yet, depending on its TLS library.
 _CLOCK_ALERTS: Final = ("bad certificate", "certificate expired", "certificate unknown")
 _SETTLING_TIME: Final = timedelta(minutes=10)
+_LOOKS: Final = 8  # at a copy that is malformed, before the old key goes all the same
 
 
 def generate_key(rotation: Rotation, device: Device) -> Facts:
@@ -163,13 +164,14 @@ def _rewrite_device_config(
 def commit(rotation: Rotation, device: Device) -> Facts:
     """sota.toml, then config.encrypted. Local alone: it can be finished without a network."""
     require_pair(device, rotation.new)
-    _point_sota_at(rotation.new, device)
+    point_sota_at(rotation.new, device)
     _put_config_in_place(rotation, device)
     moment = device.clock.moment()
     return {"boot_id": moment.boot_id, "monotonic_us": moment.monotonic_us}
 
 
-def _point_sota_at(credential: CredentialRef, device: Device) -> None:
+def point_sota_at(credential: CredentialRef, device: Device) -> None:
+    """sota.toml names ``credential``; one write, none where it does already."""
     keys = SOTA_KEYS[credential.store]
     merged = device.sota()
     wanted = dict(zip(keys, (credential.key, credential.certificate), strict=True))
@@ -249,14 +251,19 @@ def retire(rotation: Rotation, device: Device) -> Facts:
 
     Another program may have written either configuration under the old key since
     they were re-encrypted. So both are looked at once more, while it is there. A
-    gateway that will not show or take its copy any more does not hold us: it got it before.
+    gateway that will not show or take its copy any more does not hold us: it got it
+    before. One that refuses the new pair does: the old one may be needed again.
     """
     _put_config_in_place(rotation, device)
     keys = _keys_at_hand(rotation, device)
     facts: Facts = {}
     try:
         _rewrite_device_config(device, rotation.new, keys, rotation.new)
+    except CredentialRefusedError:
+        raise
     except (PeerError, ConfigError) as error:
+        if isinstance(error, ConfigError) and rotation.failures < _LOOKS:
+            raise TemporaryError(f"cannot look at the gateway's copy again: {error}") from error
         facts = {"note": f"the gateway's copy was not looked at again: {error}"}
     device.keys.retire(rotation.old, rotation.new)
     device.disk.remove(device.site.staged_config)
@@ -282,7 +289,8 @@ def revert_locally(rotation: Rotation, device: Device) -> None:
 
     sota.toml first: from that write on the device can be reached again.
     """
-    _point_sota_at(rotation.old, device)
+    require_pair(device, rotation.old)
+    point_sota_at(rotation.old, device)
     current = device.disk.read_if_there(device.site.config)
     if current is not None:
         _replace_config(_resealed(current, rotation.old, rotation, device), current, device)

@@ -9,9 +9,7 @@ first, and do again what may have been done.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from fioagent import esturl, x509
 from fioagent.config import document
 from fioagent.errors import ConfigError, TemporaryError
 from fioagent.model import CredentialRef, Facts, RotationId, sha256_hex
-from fioagent.rotation import beginning
+from fioagent.rotation import beginning, hindsight, leftovers, steps
 from fioagent.rotation.machine import Kind, Phase, Record, Rotation
 from fioagent.rotation.preflight import require_pair
 from fioagent.site import Device
@@ -71,20 +69,27 @@ def found(device: Device) -> ForeignState | None:
     return state
 
 
+def is_fioconfigs_own(device: Device) -> bool:
+    """Whether there is one, and a fioconfig on the device that finds it when it starts."""
+    return device.disk.is_there(device.site.foreign_state) and device.services.is_installed(
+        _PROGRAM
+    )
+
+
 def records(state: ForeignState, device: Device) -> list[Record]:
     """A journal for it, with the files in place that it speaks of; ``state`` has a key.
 
     Raises:
         ConfigError: the key cannot be read, or the live pair cannot be used.
     """
-    live = device.live_credential()
-    certificate = require_pair(device, live)
     spki = _spki(state, device)
+    live = _whole_live_pair(state, spki, device)
+    certificate = require_pair(device, live)
     if spki == certificate.spki_der:
         return _switched(state, live, certificate, device)
     new = _place(state, spki, device)
     device.disk.replace(new.key, state.key.encode(), mode=0o600)
-    issued = _certificate(state.certificate)
+    issued = _certificate(state)
     if issued is not None and issued.spki_der == spki:
         # One of another key is asked for again: fioconfig does not look.
         device.keys.store_certificate(new, issued)
@@ -100,26 +105,43 @@ def finish(state: ForeignState, rotation: Rotation, device: Device) -> None:
     """
     if state.key:
         spki = _spki(state, device)
-        copies = [*_key_files(device).get(spki, ())]
-        if rotation.new.key not in copies:
+        ours = device.keys.has_key(rotation.new) and device.keys.private_key(rotation.new)
+        if not ours or x509.spki_der(ours.public_key()) != spki:
             raise _refused(device, f"rotation {rotation.id} is open with another key")
-        copies += [path for path, each in _certificates(device) if each.spki_der == spki]
+        copies = [*leftovers.key_files(device).get(spki, ())]
+        copies += [p for p, each in leftovers.certificate_files(device) if each.spki_der == spki]
+        live = {device.disk.real_path(p) for p in (rotation.new.key, rotation.new.certificate)}
         for path in copies:
             # Of attempts that were cut before sota.toml named them.
-            if path not in (rotation.new.key, rotation.new.certificate):
+            if device.disk.real_path(path) not in live:
                 device.disk.remove(path)
+    _remove_state(device)
+
+
+def forget_wish(device: Device) -> None:
+    """A state without a key is no loss: the rotation that it wished for has begun."""
+    content = device.disk.read_if_there(device.site.foreign_state)
+    if content is not None and not _parsed(device, content).key:
+        _remove_state(device)
+
+
+def _remove_state(device: Device) -> None:
+    # sotatoml/safewrite.go writes <name>.tmp first; a power cut leaves it, with the key.
+    device.disk.remove(f"{device.site.foreign_state}.tmp")
     device.disk.remove(device.site.foreign_state)
 
 
 def clean_marker(device: Device) -> None:
     """``cert-rotation.state.completed`` without the key material that fioconfig leaves in it."""
     path = device.site.completed_marker
+    if device.disk.is_there(f"{path}.tmp"):
+        device.disk.remove(f"{path}.tmp")
     content = device.disk.read_if_there(path)
     if content is None or not any(name.encode() in content for name in _SECRETS):
         return
     try:
         marker = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         marker = None
     if not isinstance(marker, dict):
         device.disk.remove(path)  # nobody can read an id out of it, but a key perhaps
@@ -134,7 +156,7 @@ def _parsed(device: Device, content: bytes) -> ForeignState:
     try:
         state = json.loads(content)
         fields = [_text(state, name) for name in ("RotationId", "EstServer", *_SECRETS)]
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise _refused(device, "it is damaged") from None  # the cause may quote a key
     identifier, est_url, key, certificate, config = fields
     usable = re.sub(r"[^A-Za-z0-9_-]", "-", identifier)[:63]
@@ -162,29 +184,52 @@ def _text(state: dict[str, Any], name: str) -> str:
     value = state.get(name) or ""
     if not isinstance(value, str):
         raise TypeError(name)
+    value.encode()  # a lone surrogate is no text
     return value
+
+
+def _whole_live_pair(state: ForeignState, spki: bytes, device: Device) -> CredentialRef:
+    """What sota.toml names, mended where fioconfig has left it in pieces.
+
+    It syncs no directory, so sota.toml may name files that a power cut took; and
+    it does not look at the certificate, so they may not belong together. Both
+    halves are in its state, or the pair before is on the device still.
+    """
+    live = device.live_credential()
+    certificate = device.keys.certificate(live)
+    key = None
+    if device.keys.has_key(live):
+        key = x509.spki_der(device.keys.private_key(live).public_key())
+    issued = _certificate(state)
+    usable = issued is not None and issued.spki_der == spki
+    if key is None and certificate is not None and certificate.spki_der == spki:
+        device.disk.replace(live.key, state.key.encode())
+    elif certificate is None and key in (None, spki) and issued is not None and usable:
+        if key is None:
+            device.disk.replace(live.key, state.key.encode())
+        device.keys.store_certificate(live, issued)
+    elif key == spki and certificate is not None and certificate.spki_der != spki:
+        before = leftovers.pair_of(certificate, device)
+        if before is not None:
+            steps.point_sota_at(before, device)
+            return before
+    return live
 
 
 def _switched(
     state: ForeignState, live: CredentialRef, certificate: Certificate, device: Device
 ) -> list[Record]:
-    """sota.toml names the new pair already: what is left is from the commit on.
-
-    The gateway may have seen it in use, by any program of the device.
-    """
-    now = device.clock.now()
-    old = _older_pair(certificate, live, device)
-    spki: Facts = {"spki_sha256": sha256_hex(certificate.spki_der)}
-    facts_of: dict[Phase, Facts] = {
+    """sota.toml names the new pair already: what is left is from the commit on."""
+    storage = device.site.storage
+    # Without one the rotation still goes forward; only a way back it has not.
+    none = CredentialRef(live.store, f"{storage}/pkey.none.pem", f"{storage}/client.none.pem")
+    old = leftovers.pair_before(certificate, device) or none
+    facts: dict[Phase, Facts] = {
         Phase.BEGUN: _beginning(state, old, live, device),
-        Phase.KEY_GENERATED: spki,
-        Phase.CERT_ISSUED: certificate.described(),
-        Phase.LOCKED: spki,
         Phase.CONFIG_STAGED: _staged(state, (old, live), device),
         Phase.DEVICE_CONFIG_UPDATED: {"device_config": "re-encrypted by fioconfig"},
     }
-    reached = [Record(Kind.PHASE, now, phase, facts) for phase, facts in facts_of.items()]
-    return [*reached, Record(Kind.ATTEMPT, now, Phase.CONFIRMED)]
+    return hindsight.until_commit(None, certificate, device.clock.now(), facts)
 
 
 def _staged(state: ForeignState, pair: Sequence[CredentialRef], device: Device) -> Facts:
@@ -219,63 +264,13 @@ def _place(state: ForeignState, spki: bytes, device: Device) -> CredentialRef:
     for name in (wanted, f"{wanted[:50]}-fioconfig"):
         place = device.site.new_credential(RotationId(name))
         there = device.disk.is_there(place.key) or device.disk.is_there(place.certificate)
-        if not there or place.key in _key_files(device).get(spki, ()):
+        if not there or place.key in leftovers.key_files(device).get(spki, ()):
             return place
     raise _refused(device, f"{place.key} is there already")
 
 
-def _older_pair(certificate: Certificate, live: CredentialRef, device: Device) -> CredentialRef:
-    """The pair that the device had before: fioconfig removes none, and writes down none.
-
-    The latest beside the live one that is whole and of this device. Where there is
-    none, the rotation still goes forward; only a way back it has not.
-    """
-    keys, storage = _key_files(device), device.site.storage
-    older = [
-        (each.not_before, keys[each.spki_der][0], path)
-        for path, each in _certificates(device)
-        if each.subject_der == certificate.subject_der
-        and each.spki_der != certificate.spki_der
-        and each.spki_der in keys
-    ]
-    if not older:
-        return CredentialRef(live.store, f"{storage}/pkey.none.pem", f"{storage}/client.none.pem")
-    _, key, path = max(older)
-    return CredentialRef(live.store, key, path)
-
-
-def _key_files(device: Device) -> dict[bytes, list[str]]:
-    """Files with a private key in storage.path, by the SPKI of the key."""
-    found: dict[bytes, list[str]] = {}
-    for path in _pem_files("pkey", device):
-        with contextlib.suppress(ValueError, ConfigError):
-            key = x509.private_key(device.disk.read(path))
-            found.setdefault(x509.spki_der(key.public_key()), []).append(path)
-    return found
-
-
-def _certificates(device: Device) -> list[tuple[str, Certificate]]:
-    found = []
-    for path in _pem_files("client", device):
-        content = device.disk.read_if_there(path) or b""
-        certificate = _certificate(content.decode("utf-8", "replace"))
-        if certificate is not None:
-            found.append((path, certificate))
-    return found
-
-
-def _pem_files(prefix: str, device: Device) -> list[str]:
-    storage = device.site.storage
-    names = device.disk.names(storage)
-    return [
-        os.path.join(storage, name)
-        for name in names
-        if name.startswith(prefix) and name.endswith(".pem")
-    ]
-
-
-def _certificate(pem: str) -> Certificate | None:
+def _certificate(state: ForeignState) -> Certificate | None:
     try:
-        return Certificate.from_pem(pem.encode())
+        return Certificate.from_pem(state.certificate.encode())
     except CertificateError:
         return None
