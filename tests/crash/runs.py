@@ -10,7 +10,8 @@ from typing import Any, Final
 from fioagent.agent import Agent
 from fioagent.errors import AgentError
 from fioagent.ports import Moment
-from fioagent.rotation.rotator import Outcome, Progress, Result
+from fioagent.rotation.ledger import Progress
+from fioagent.rotation.rotator import Outcome, Result
 from tests.crash import look, promises
 from tests.crash.promises import BROKEN, Broken
 from tests.crash.servers import Servers

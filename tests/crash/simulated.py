@@ -173,6 +173,10 @@ class CountingServices:
         self.start()
         return "restarted"
 
+    def is_installed(self, program: str) -> bool:
+        del program
+        return False
+
     def is_running(self, program: str) -> bool:
         del program
         return False
