@@ -21,7 +21,7 @@ from tests.crash.disturbances import Fault
 from tests.crash.disturbing import FOR_EVER, Disturbed
 from tests.crash.findings import Found
 from tests.crash.promises import BROKEN, Broken
-from tests.crash.recording import Recording
+from tests.crash.recording import Cut, Recording
 from tests.crash.report import Row
 from tests.crash.runs import Scenario
 from tests.crash.simulated import Simulation, no_wrap
@@ -53,6 +53,10 @@ class Case:
     lasting: int
     sota: bytes
 
+    def is_heard(self, struck: str) -> bool:
+        """A gateway that by its own word will not have a report is not told."""
+        return not (self.fault.definite and "POST /events" in struck)
+
     def __str__(self) -> str:
         stays = ", from then on" if self.lasting > 1 else ""
         return f"{self.scenario.name}: {self.fault.name} at call {self.at}{stays}"
@@ -78,17 +82,21 @@ def examined(part: Part) -> Found:
     for case in list(cases(part.scenario, start))[part.number :: _PARTS]:
         recording = Recording(start.copy())
         struck = disturb(case, recording, found)
-        for cut in recording.cuts:
+        for number, cut in enumerate(recording.cuts):
             if draw.random() < part.cuts:
-                device = cut.device.copy()
-                found.states.add(canonical.digest(device))
-                broken = runs.after_a_cut(
-                    device, case.scenario, case.sota, either=case.fault.definite
-                )
-                rotated = promises.has_rotated(device.disk, device.storage)
-                where = f"{case}, {struck}; then cut {cut.points[0]}"
-                found.case(where, broken, rotated=rotated)
+                _cut_too(case, struck, cut, f"{case}, {struck}; then cut {number}", found)
     return found
+
+
+def _cut_too(case: Case, struck: str, cut: Cut, where: str, found: Found) -> None:
+    """The power failed after the fault, or right before it."""
+    device, definite = cut.device.copy(), case.fault.definite
+    found.states.add(canonical.digest(device))
+    broken = runs.after_a_cut(
+        device, case.scenario, case.sota, either=definite, heard=case.is_heard(struck)
+    )
+    rotated = promises.has_rotated(device.disk, device.storage)
+    found.case(f"{where} {cut.points[0]}", broken, rotated=rotated)
 
 
 def cases(scenario: Scenario, start: Simulation) -> Iterator[Case]:
@@ -108,10 +116,12 @@ def disturb(case: Case, recording: Recording, found: Found) -> str:
     disturbed = Disturbed([case.fault], case.at, case.lasting)
     try:
         broken = _driven(case.scenario, recording, disturbed, found)
-        # A gateway that by its own word will not have a report is not told.
-        heard = not (case.fault.definite and "POST /events" in disturbed.struck[0])
         broken += runs.ended(
-            device, case.scenario, case.sota, either=case.fault.definite, heard=heard
+            device,
+            case.scenario,
+            case.sota,
+            either=case.fault.definite,
+            heard=case.is_heard(disturbed.struck[0]),
         )
     except Exception as error:  # noqa: BLE001  # any that is not for users is a bug, and told
         broken = [(BROKEN, f"it crashed: {error!r}")]
@@ -133,7 +143,8 @@ def _driven(
         over, before = runs.has_ended(device, scenario.last_id), len(disturbed.struck)
         if over and before:
             return broken + runs.checked_in(device)
-        by_timer = before and look.at(device.disk, device.storage).open is not None
+        is_open = look.at(device.disk, device.storage).open is not None
+        by_timer = before and is_open and scenario.act is not runs.cancel
         act = runs.check_in if over or by_timer else scenario.act
         wrap = recording.wrap_in(disturbed.wrap) if not before else no_wrap
         runs.process(device, act, wrap)

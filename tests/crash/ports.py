@@ -67,12 +67,13 @@ def examined(part: Part) -> Found:
     broken += runs.ended(device, part.scenario, sota)
     if part.number == 0:
         found.case(f"{part.scenario.name}, uncut", broken, rotated=part.scenario.rotates)
-    for cut in first.cuts[part.number :: _PARTS]:
+    for number, cut in list(enumerate(first.cuts))[part.number :: _PARTS]:
         seen.add(_left_by(cut))
-        for second in _case(part, cut, sota, found):
+        where = f"cut {number} {cut.points[0]}"
+        for again, second in enumerate(_case(part, cut, sota, found, where)):
             if draw.random() < part.share and _left_by(second) not in seen:
                 seen.add(_left_by(second))
-                _case(part, second, sota, found, first=f"{cut.points[0]}, then ")
+                _case(part, second, sota, found, f"{where}, cut {again} {second.points[0]}")
     return found
 
 
@@ -81,7 +82,7 @@ def _left_by(cut: Cut) -> str:
     return cut.device.disk.digest() + cut.device.servers.digest()
 
 
-def _case(part: Part, cut: Cut, sota: bytes, found: Found, first: str = "") -> list[Cut]:
+def _case(part: Part, cut: Cut, sota: bytes, found: Found, where: str) -> list[Cut]:
     """One cut, the boot and the way to the end; the cuts on that way."""
     recording = Recording(cut.device.copy())
     found.states.add(canonical.digest(cut.device))
@@ -89,6 +90,6 @@ def _case(part: Part, cut: Cut, sota: bytes, found: Found, first: str = "") -> l
         recording.device, part.scenario, sota, recording.wrap, after=part.after
     )
     rotated = promises.has_rotated(recording.device.disk, recording.device.storage)
-    where = f"{part.scenario.name} ({part.after.value}), {first}{cut.points[0]}"
+    where = f"{part.scenario.name} ({part.after.value}), {where}"
     found.case(where, broken, rotated=rotated, points=len(cut.points))
     return recording.cuts

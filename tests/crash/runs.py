@@ -186,8 +186,12 @@ def after_a_cut(
     *,
     after: After = After.BOOT,
     either: bool = False,
+    heard: bool = True,
 ) -> list[Broken]:
-    """From the cut over what comes after it to the end; whatever is broken on that way."""
+    """From the cut over what comes after it to the end; whatever is broken on that way.
+
+    ``either`` and ``heard`` are those of ``ended``.
+    """
     broken = promises.at_any_instant(device.disk, device.servers, device.storage, recovered=False)
     try:
         if after is not After.KILL:
@@ -195,7 +199,7 @@ def after_a_cut(
         if after is After.POLLED_BOOT:
             used_by_another(device)
         broken += to_the_end(device, scenario, wrap)
-        broken += ended(device, scenario, sota, either=either)
+        broken += ended(device, scenario, sota, either=either, heard=heard)
     except Exception as error:  # noqa: BLE001  # any that is not for users is a bug, and told
         broken.append((BROKEN, f"it crashed: {error!r}"))
     return broken
