@@ -210,42 +210,44 @@ class Workers:
 
     def __init__(self, jobs: int, place: str) -> None:
         fork = get_context("fork")
-        self._idle: list[Connection] = []
+        self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
         for _ in range(jobs):
             ours, theirs = Pipe()
-            known = [ours, *self._idle]
+            known = [ours, *self._connections]
             process = fork.Process(target=_work, args=(theirs, known, place), daemon=True)
             process.start()
             theirs.close()
-            self._idle.append(ours)
+            self._connections.append(ours)
             self._processes.append(process)
+        self._idle = list(self._connections)
 
-    def cut(self, scenario: Scenario, depth: Depth, told: Callable[[Tally], None]) -> Tally:
-        """Every state of the first cut, and those of further cuts as far as ``depth`` goes.
+    def cut(self, scenario: Scenario, depth: Depth) -> Iterator[Tally]:
+        """The tally so far, again and again; the last one is all.
 
-        ``told`` hears of the tally so far.
+        Every state of the first cut is booted from, and those of further cuts as
+        far as ``depth`` goes.
         """
         [(run, mark)] = self._results([(Bench.first_run, scenario)])
         tally = Tally()
         firsts = list(tally.disks(run, mark))
         chosen = _draw(len(firsts), depth.second, scenario.name)
-        # The long ones first.
-        tasks: list[tuple[Any, ...]] = []
+        rest = [state for number, state in enumerate(firsts) if number not in chosen]
+        tasks: list[tuple[Any, ...]]
+        tasks = [(Bench.boot_all, scenario, batch) for batch in _batches(rest)]
         for state in (firsts[number] for number in sorted(chosen)):
             tasks.append((Bench.boot_and_cut, scenario, state, depth.third, None))
             if state.model == "kill":
                 killed = Run(run.start, run.operations[: state.point])
                 tasks.append((Bench.boot_and_cut, scenario, state, depth.third, killed))
-        rest = [state for number, state in enumerate(firsts) if number not in chosen]
-        tasks += [(Bench.boot_all, scenario, batch) for batch in _batches(rest)]
+        yield tally
         for found in self._results(tasks):
             tally.add(found)
-            told(tally)
-        return tally
+            yield tally
 
     def close(self) -> None:
-        for connection in self._idle:
+        """What is still under way is ended, and not heard of."""
+        for connection in self._connections:
             connection.close()
         for process in self._processes:
             process.join()
@@ -292,13 +294,17 @@ def _work(tasks: Connection, others: Sequence[Connection], place: str) -> None:
         bench = Bench(recorder, tempfile.mkdtemp(dir=place))
         while True:
             try:
-                act, *arguments = tasks.recv()
-            except EOFError:
+                tasks.send(_answer(bench, *tasks.recv()))
+            except (EOFError, BrokenPipeError):
                 return
-            try:
-                tasks.send((None, act(bench, *arguments)))
-            except Exception:  # noqa: BLE001  # told to the other side, whatever it is
-                tasks.send((traceback.format_exc(), None))
+
+
+def _answer(bench: Bench, act: Callable[..., Any], *arguments: Any) -> tuple[str | None, Any]:
+    """The error or the result."""
+    try:
+        return None, act(bench, *arguments)
+    except Exception:  # noqa: BLE001  # told to the other side, whatever it is
+        return traceback.format_exc(), None
 
 
 def significant(run: Run, insignificant: Collection[str]) -> Run:

@@ -21,29 +21,29 @@ _FULL: Final = Depth(second=None)
 _TOLD_EVERY_S = 10.0
 
 
-def run(*, full: bool, jobs: int) -> list[Row]:
-    """A row for each scenario."""
+def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
+    """A row for each scenario; with ``stop_early`` none after the first failure."""
+    rows: list[Row] = []
     with workers(jobs) as crew:
-        rows = []
         for scenario in SCENARIOS:
-            started, told = time.monotonic(), _Progress(scenario)
-            tally = crew.cut(scenario, _FULL if full else _QUICK, told)
+            started = time.monotonic()
+            told, tally = started, Tally()
+            for tally in crew.cut(scenario, _FULL if full else _QUICK):  # noqa: B007  # the last
+                if time.monotonic() - told >= _TOLD_EVERY_S:
+                    told = time.monotonic()
+                    _tell(scenario, tally)
+                if stop_early and tally.failures:
+                    break
+            _tell(scenario, tally)
             rows.append(_row(scenario, tally, time.monotonic() - started))
-        return rows
+            if stop_early and tally.failures:
+                break
+    return rows
 
 
-class _Progress:
-    """A line to stderr every now and then."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self._name = scenario.name
-        self._next = time.monotonic() + _TOLD_EVERY_S
-
-    def __call__(self, tally: Tally) -> None:
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _TOLD_EVERY_S
-            states, failures = len(tally.digests), len(tally.failures)
-            print(f"{LAYER}: {self._name}: {states} states, {failures} failures", file=sys.stderr)
+def _tell(scenario: Scenario, tally: Tally) -> None:
+    states, failures = len(tally.digests), len(tally.failures)
+    print(f"{LAYER}: {scenario.name}: {states} states, {failures} failures", file=sys.stderr)
 
 
 def _row(scenario: Scenario, tally: Tally, seconds: float) -> Row:
