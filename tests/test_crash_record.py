@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import needs
-from tests.crash import trace
+from tests.crash import told, trace
 from tests.crash import tree as trees
 from tests.crash.cuts import Bench, Run, significant
 from tests.crash.disk_rotation import Rotation
@@ -31,12 +31,12 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield Bench(recorder, str(tmp_path_factory.mktemp("bench")))
 
 
-def told(start: Tree, operations: Sequence[Operation]) -> list[str]:
+def lines_of(start: Tree, operations: Sequence[Operation]) -> list[str]:
     """Kinds and names, in order. Sizes differ, because addresses and keys do."""
-    names, lines = trees.names(start), []
+    names, lines = told.names(start), []
     for operation in operations:
-        trees.follow(names, operation)
-        line = trees.describe(operation, names)
+        told.follow(names, operation)
+        line = told.describe(operation, names)
         lines.append(line.partition(" at ")[0] if isinstance(operation, Write) else line)
     return [line for line in without_repeats(lines) if line != "mark"]
 
@@ -64,12 +64,12 @@ def real(world: World, scratch: Path, insignificant: Sequence[str]) -> list[str]
     with log.open(encoding="ascii") as lines:
         found = trace.Log(root, start, str(Path.cwd())).read(lines).check()
     run = significant(Run(start, tuple(found.operations)), insignificant)
-    return told(run.start, run.operations)
+    return lines_of(run.start, run.operations)
 
 
 def simulated(bench: Bench, scenario: Rotation) -> list[str]:
     run, _ = bench.first_run(scenario)
-    return told(run.start, run.operations)
+    return lines_of(run.start, run.operations)
 
 
 def prepare(world: World, name: str) -> None:

@@ -12,23 +12,18 @@ import os
 import random
 import shutil
 import signal
-import tempfile
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import Pipe, get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol
 
+from tests.crash import told
 from tests.crash import tree as trees
-from tests.crash.recorder import JobError, Note, Recorder, recording
+from tests.crash.recorder import JobError, Note, Recorder
 from tests.crash.states import MODELS, Counts, State, distinct, states
 from tests.crash.tree import Directory, Operation, Tree, Truncate, Write
 
-_MEMORY: Final = "/dev/shm"  # noqa: S108  # a directory with a random name is made in it
-_BATCH: Final = 25  # states that a worker is given at once
 _LONGEST_S: Final = 60  # that a boot may take, with a debugger's patience
 
 
@@ -43,19 +38,6 @@ class Verdict:
 
     broken: tuple[tuple[str, str], ...] = ()
     ended: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """How many boots are cut in turn; None is all of them.
-
-    Attributes:
-        second: of those after the first cut.
-        third: of those after each second cut.
-    """
-
-    second: int | None
-    third: int = 0
 
 
 class Scenario(Protocol):
@@ -77,10 +59,11 @@ class Scenario(Protocol):
         """The run, noting each change of what is visible outside."""
         ...
 
-    def boot(self, mark: str, note: Note | None) -> Verdict:
+    def go_on(self, mark: str, killed: bool, note: Note | None) -> Verdict:
         """What a boot does, to the end of all that was begun; ``mark`` is the latest one.
 
-        ``note`` is None where the boot itself is not cut.
+        ``killed``: there is no boot; the process died and is started again.
+        ``note`` is None where this is not cut itself.
         """
         ...
 
@@ -156,7 +139,7 @@ class Bench:
     def boot(self, scenario: Scenario, state: State) -> Verdict:
         with self._disk(state.tree), _alarm():
             try:
-                return scenario.boot(state.mark, None)
+                return scenario.go_on(state.mark, False, None)
             except Exception:  # noqa: BLE001  # whatever it is, it is what was found
                 return _fell_over(traceback.format_exc())
 
@@ -176,9 +159,9 @@ class Bench:
         """
         tally = Tally()
         with self._disk(state.tree):
-            boot = (scenario.boot, state.mark)
+            job = (scenario.go_on, state.mark, killed is not None)
             try:
-                record = self._recorder.record(self._place, *boot, start=state.tree)
+                record = self._recorder.record(self._place, *job, start=state.tree)
             except JobError as error:
                 tally.judge(state, _fell_over(str(error)), before)
                 return tally
@@ -186,7 +169,7 @@ class Bench:
         run = significant(Run(record.start, record.operations), scenario.insignificant)
         found = list(tally.disks(run, state.mark, killed))
         then = f"{before}{state.where()}; {'killed, ' if killed else ''}then "
-        chosen = _draw(len(found), deeper, then)
+        chosen = draw(len(found), deeper, then)
         for number, again in enumerate(found):
             if number in chosen:
                 tally.add(self.boot_and_cut(scenario, again, 0, None, then))
@@ -205,129 +188,22 @@ class Bench:
             shutil.rmtree(self._place)
 
 
-class Workers:
-    """Processes with a bench each; closed, they end."""
-
-    def __init__(self, jobs: int, place: str) -> None:
-        fork = get_context("fork")
-        self._connections: list[Connection] = []
-        self._processes: list[BaseProcess] = []
-        for _ in range(jobs):
-            ours, theirs = Pipe()
-            known = [ours, *self._connections]
-            process = fork.Process(target=_work, args=(theirs, known, place), daemon=True)
-            process.start()
-            theirs.close()
-            self._connections.append(ours)
-            self._processes.append(process)
-        self._idle = list(self._connections)
-
-    def cut(self, scenario: Scenario, depth: Depth) -> Iterator[Tally]:
-        """The tally so far, again and again; the last one is all.
-
-        Every state of the first cut is booted from, and those of further cuts as
-        far as ``depth`` goes.
-        """
-        [(run, mark)] = self._results([(Bench.first_run, scenario)])
-        tally = Tally()
-        firsts = list(tally.disks(run, mark))
-        chosen = _draw(len(firsts), depth.second, scenario.name)
-        rest = [state for number, state in enumerate(firsts) if number not in chosen]
-        tasks: list[tuple[Any, ...]]
-        tasks = [(Bench.boot_all, scenario, batch) for batch in _batches(rest)]
-        for state in (firsts[number] for number in sorted(chosen)):
-            tasks.append((Bench.boot_and_cut, scenario, state, depth.third, None))
-            if state.model == "kill":
-                killed = Run(run.start, run.operations[: state.point])
-                tasks.append((Bench.boot_and_cut, scenario, state, depth.third, killed))
-        yield tally
-        for found in self._results(tasks):
-            tally.add(found)
-            yield tally
-
-    def close(self) -> None:
-        """What is still under way is ended, and not heard of."""
-        for connection in self._connections:
-            connection.close()
-        for process in self._processes:
-            process.join()
-
-    def _results(self, tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """Of each task, in the order in which they end."""
-        busy: list[Connection] = []
-        for task in tasks:
-            if not self._idle:
-                yield self._result(busy)
-            connection = self._idle.pop()
-            connection.send(task)
-            busy.append(connection)
-        while busy:
-            yield self._result(busy)
-
-    def _result(self, busy: list[Connection]) -> Any:
-        connection = cast("Connection", wait(busy)[0])
-        busy.remove(connection)
-        error, result = connection.recv()
-        self._idle.append(connection)
-        if error is not None:
-            raise RuntimeError(error)
-        return result
-
-
-@contextmanager
-def workers(jobs: int) -> Iterator[Workers]:
-    """Their disks are in memory where there is room for that."""
-    parent = _MEMORY if os.path.isdir(_MEMORY) else None
-    with tempfile.TemporaryDirectory(prefix="fioagent-crash-", dir=parent) as place:
-        made = Workers(jobs, place)
-        try:
-            yield made
-        finally:
-            made.close()
-
-
-def _work(tasks: Connection, others: Sequence[Connection], place: str) -> None:
-    """One task after the other, until the other side closes."""
-    for connection in others:
-        connection.close()
-    with recording() as recorder:
-        bench = Bench(recorder, tempfile.mkdtemp(dir=place))
-        while True:
-            try:
-                tasks.send(_answer(bench, *tasks.recv()))
-            except (EOFError, BrokenPipeError):
-                return
-
-
-def _answer(bench: Bench, act: Callable[..., Any], *arguments: Any) -> tuple[str | None, Any]:
-    """The error or the result."""
-    try:
-        return None, act(bench, *arguments)
-    except Exception:  # noqa: BLE001  # told to the other side, whatever it is
-        return traceback.format_exc(), None
-
-
 def significant(run: Run, insignificant: Collection[str]) -> Run:
     """``run`` without what it wrote into files whose content decides nothing."""
-    names, kept = trees.names(run.start), []
+    names, kept = told.names(run.start), []
     for operation in run.operations:
-        trees.follow(names, operation)
+        told.follow(names, operation)
         changed = isinstance(operation, (Write, Truncate)) and names[operation.inode]
         if changed not in insignificant:
             kept.append(operation)
     return Run(run.start, tuple(kept))
 
 
-def _draw(there: int, wanted: int | None, seed: str) -> set[int]:
+def draw(there: int, wanted: int | None, seed: str) -> set[int]:
     """Numbers of those that are taken; None is all of them. The same ones each time."""
     if wanted is None or wanted >= there:
         return set(range(there))
     return set(random.Random(seed).sample(range(there), wanted))  # noqa: S311  # no secret
-
-
-def _batches(found: Sequence[State]) -> Iterator[Sequence[State]]:
-    for first in range(0, len(found), _BATCH):
-        yield found[first : first + _BATCH]
 
 
 def _fell_over(text: str) -> Verdict:

@@ -79,7 +79,7 @@ class Rotation:
     Attributes:
         set_up: what has happened before; the device is registered and has a configuration.
         run: what is cut.
-        go_on: what the agent does after a boot, once what runs first has run.
+        next_run: what the agent does afterwards, once what runs first at boot has run.
         end: how it has to come to its end, then or before.
         polled: another program uses the live pair before it, as aktualizr-lite does.
     """
@@ -87,7 +87,7 @@ class Rotation:
     name: str
     set_up: SetUp
     run: Act
-    go_on: Act
+    next_run: Act
     end: Result
     polled: bool = False
 
@@ -106,13 +106,15 @@ class Rotation:
             result = self.run(agent).result
         note(before.after(servers, _said(result)).dump())
 
-    def boot(self, mark: str, note: Note | None) -> Verdict:
+    def go_on(self, mark: str, killed: bool, note: Note | None) -> Verdict:
         before = Mark.load(mark)
         servers = before.noting(note)
-        with opened(servers, _offline) as agent:
-            agent.recover(unwatched)
+        if not killed:
+            with opened(servers, _offline) as agent:
+                agent.recover(unwatched)
         tree = trees.read(".")
-        broken = promises.at_any_instant(_in_memory(tree), servers, STORAGE)
+        disk = _in_memory(tree)
+        broken = promises.at_any_instant(disk, servers, STORAGE, recovered=not killed)
         broken += _modes(tree)
         if self.polled:
             with opened(servers) as agent:
@@ -138,7 +140,7 @@ class Rotation:
         """Run after run, as a timer starts them, until it says that it is over."""
         for _ in range(_RUNS):
             with opened(servers) as agent:
-                outcome = self.go_on(agent)
+                outcome = self.next_run(agent)
             if outcome.result in (*_ENDS, Result.NOTHING_TO_DO):
                 break
         return outcome

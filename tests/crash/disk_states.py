@@ -11,13 +11,14 @@ import sys
 import time
 from typing import Final
 
-from tests.crash.cuts import Depth, Scenario, Tally, workers
+from tests.crash.crew import Depth, workers
+from tests.crash.cuts import Scenario, Tally
 from tests.crash.disk_scenarios import SCENARIOS
 from tests.crash.report import Row
 
 LAYER = "3 disk states"
-_QUICK: Final = Depth(second=10)
-_FULL: Final = Depth(second=None)
+_QUICK: Final = Depth(second=11)
+_FULL: Final = Depth(second=None, third=1)
 _TOLD_EVERY_S = 10.0
 
 

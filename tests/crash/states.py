@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from tests.crash import told
 from tests.crash import tree as trees
 from tests.crash.tree import (
     Change,
@@ -62,7 +63,7 @@ class State:
         number: among the states of its point.
         tree: what is on the disk.
         mark: what was visible outside by then; "" where nothing was.
-        lost: what is missing or torn, in words.
+        lost: what is missing or torn.
     """
 
     model: str
@@ -158,11 +159,11 @@ def states(
     are left out.
     """
     disk, counts = _Disk(model, dict(start)), counts or Counts()
-    names = trees.names(start)
+    names = told.names(start)
     for point, operation in enumerate([None, *operations]):
         if operation is not None:
             disk.take(operation)
-            trees.follow(names, operation)
+            told.follow(names, operation)
         if isinstance(operation, Mark):
             mark = operation.text
         if point < first:
@@ -231,12 +232,12 @@ def _bounded(
         yield tuple(draw.choice(each) for each in choices)
 
 
-def _lost(pending: Sequence[Change], fates: Iterable[Fate], names: trees.Names) -> Iterator[str]:
+def _lost(pending: Sequence[Change], fates: Iterable[Fate], names: told.Names) -> Iterator[str]:
     happened = dict(itertools.chain.from_iterable(fates))
     for place, change in enumerate(pending):
         part = happened.get(place)
         if part is None:
-            yield trees.describe(change, names)
+            yield told.describe(change, names)
         elif part != change and isinstance(part, Write):
             kept = f"{len(part.content)} bytes, {part.content.count(0)} of them zero"
-            yield f"a part of {trees.describe(change, names)}, which became {kept}"
+            yield f"a part of {told.describe(change, names)}, which became {kept}"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from tests import needs
-from tests.crash.cuts import Depth, Tally, Verdict, Workers, workers
+from tests.crash.crew import Depth, Workers, workers
+from tests.crash.cuts import Tally, Verdict
 from tests.crash.recorder import Note
 from tests.unit import toy_pair
 
@@ -32,7 +33,7 @@ class Toy:
     def act(self, mark: str, note: Note) -> None:
         toy_pair.renew(2, self.mistake, note)
 
-    def boot(self, mark: str, note: Note | None) -> Verdict:
+    def go_on(self, mark: str, killed: bool, note: Note | None) -> Verdict:
         toy_pair.recover(self.at_boot)
         wrong = toy_pair.broken(1, mark)
         return Verdict(() if wrong is None else (("broken", wrong),), "rotated")
@@ -40,7 +41,7 @@ class Toy:
 
 @dataclass(frozen=True)
 class Falling(Toy):
-    def boot(self, mark: str, note: Note | None) -> Verdict:
+    def go_on(self, mark: str, killed: bool, note: Note | None) -> Verdict:
         raise RuntimeError("fell over")
 
 
