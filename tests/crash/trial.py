@@ -95,14 +95,16 @@ def tried(world: World, scenario: Scenario, trial: Trial, log: Path) -> Verdict:
         if fault.what != KILL:
             verdict.hold(verdict.broken, "words", functools.partial(check_words, ran))
         _look(world, scenario, verdict, key_before, f"after {command[0]}")
-        verdict.states.append(shape.digest(world))
+        if not verdict.stranded:
+            verdict.states.append(shape.digest(world))
     if trial.boots:
         verdict.hold(verdict.broken, "recover", lambda: check_recovers(world))
         _look(world, scenario, verdict, key_before, "after recover")
     if trial.polled and not scenario.gateway_forgot:
         verdict.hold(verdict.stranded, "polled", world.check_reachable)
     _finish(world, scenario, verdict)
-    verdict.rotated = world.live_pair()[1].read_bytes() != key_before
+    if not verdict.stranded:
+        verdict.rotated = world.live_pair()[1].read_bytes() != key_before
     return verdict
 
 
