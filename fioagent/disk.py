@@ -55,7 +55,14 @@ class LocalDisk:
         return os.path.isdir(path)
 
     def is_there(self, path: str) -> bool:
-        return os.path.lexists(path)
+        # Not os.path.lexists: it takes a disk in trouble for a file that is gone.
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise _refused("look at", path, error) from error
+        return True
 
     def can_replace(self, path: str) -> bool:
         directory = os.path.dirname(os.path.realpath(path))

@@ -216,8 +216,11 @@ class Moment:
 class Services(Protocol):
     """The programs that hold the old credential in memory."""
 
-    def restart(self, unit: str, committed: Moment) -> str:
-        """Restart ``unit`` if it runs since before ``committed``; a word on what was done."""
+    def restart(self, unit: str, changed: Moment, since: Moment | None = None) -> str:
+        """Restart ``unit`` if it runs since before ``changed``; a word on what was done.
+
+        With ``since`` only if it was started after that: what it has read then is what changed.
+        """
         ...
 
     def is_installed(self, program: str) -> bool:

@@ -48,17 +48,20 @@ class SystemdServices:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def restart(self, unit: str, committed: Moment) -> str:
+    def restart(self, unit: str, changed: Moment, since: Moment | None = None) -> str:
         state = self._state(unit)
         # fioconfig internal/state.go: inactive or dead units stay as they are,
         # failed ones and those waiting for their automatic restart do not.
         if state.get("ActiveState") == "inactive" or state.get("SubState") == "dead":
             return "not running, left alone"
         now = self._clock.moment()
-        if committed.boot_id and now.boot_id and committed.boot_id != now.boot_id:
+        started = int(state.get("ExecMainStartTimestampMonotonic") or 0)
+        if _is_another_boot(changed, now):
             return "not needed, started at boot after the change"
-        if int(state.get("ExecMainStartTimestampMonotonic") or 0) > committed.monotonic_us:
+        if started > changed.monotonic_us:
             return "not needed, started after the change"
+        if since is not None and not _is_another_boot(since, now) and started <= since.monotonic_us:
+            return "not needed, started before"
         self._run("reset-failed", unit)
         # --no-block: the unit may be ordered after the one that we run in.
         self._run("restart", "--no-block", unit)
@@ -100,14 +103,18 @@ class SystemdServices:
         return done.stdout
 
 
+def _is_another_boot(then: Moment, now: Moment) -> bool:
+    return bool(then.boot_id and now.boot_id) and then.boot_id != now.boot_id
+
+
 class NoServices:
     """``ports.Services`` where nothing can be restarted: said, not faked."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    def restart(self, unit: str, committed: Moment) -> str:
-        del unit, committed
+    def restart(self, unit: str, changed: Moment, since: Moment | None = None) -> str:
+        del unit, changed, since
         return f"skipped, {self._reason}"
 
     def is_installed(self, program: str) -> bool:

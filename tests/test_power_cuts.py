@@ -27,8 +27,8 @@ class CountedServices:
     def __init__(self) -> None:
         self.restarts: list[str] = []
 
-    def restart(self, unit: str, committed: Moment) -> str:
-        del committed
+    def restart(self, unit: str, changed: Moment, since: Moment | None = None) -> str:
+        del changed, since
         self.restarts.append(unit)
         return "restarted"
 

@@ -112,9 +112,9 @@ class Journal:
         except ConfigError:
             self._disk.rename(self.path, kept)
             content = b""
-        else:
-            self._disk.replace(kept, content)
         self.records, self._suspect = _sound_part(self.path, content), True
+        if content and content != _whole(self.records):
+            self._disk.replace(kept, content)
         self.lost = not self.records
         return _fold(self.path, self.records)
 

@@ -104,7 +104,7 @@ class Kind(str, enum.Enum):
     """What a journal record says."""
 
     PHASE = "phase"  # it is reached
-    ATTEMPT = "attempt"  # about to act in a way that cannot be taken back
+    ATTEMPT = "attempt"  # it acts, from here on, in a way that cannot be taken back
     PAUSE = "pause"  # an attempt at it failed; to be tried again
     RUN = "run"  # a process goes on with it: without a word after it, it died
     AMEND = "amend"  # the person at the device gave another EST server
@@ -164,6 +164,7 @@ class Rotation:
         silent_runs: processes that went on with it and left neither a phase nor a pause.
         ran_at: when the latest of them began, device's clock.
         turns: how often the gateway has turned it back.
+        put_back: when the old pair was named again, since it was turned back last.
         reported: how many of its events the gateway has acknowledged.
     """
 
@@ -181,6 +182,7 @@ class Rotation:
     silent_runs: int = 0
     ran_at: datetime | None = None
     turns: int = 0
+    put_back: Facts | None = None
     reported: int = 0
 
     def fact(self, phase: Phase, name: str) -> str:
@@ -264,7 +266,12 @@ def _after(rotation: Rotation, record: Record) -> Rotation:
     if phase is None:
         raise HistoryError(f"a record of kind {record.kind.value} without a phase")
     if record.kind is Kind.ATTEMPT:
-        return replace(rotation, announced=True, seen=rotation.seen or phase is Phase.CONFIRMED)
+        return replace(
+            rotation,
+            announced=True,
+            seen=rotation.seen or phase is Phase.CONFIRMED,
+            put_back=facts if phase is Phase.ABANDONED else rotation.put_back,
+        )
     if record.kind is Kind.PAUSE:
         failures = rotation.failures + int(facts.get("times", 1))
         return replace(rotation, paused=_pause(record, phase), failures=failures, silent_runs=0)
@@ -282,6 +289,7 @@ def _after(rotation: Rotation, record: Record) -> Rotation:
         failures=0,
         silent_runs=0,
         turns=rotation.turns + (phase is Phase.REVERTING),
+        put_back=None if phase is Phase.REVERTING else rotation.put_back,
     )
 
 

@@ -88,7 +88,11 @@ def _advance(ledger: Ledger, rotation: Rotation, *, may_turn: bool) -> Rotation:
             if not may_turn:
                 raise TemporaryError("cannot go on: the gateway refuses now the one, now the other")
             return _forward(ledger, rotation)
-        steps.revert(rotation, ledger.device)
+        steps.revert_locally(rotation, ledger.device)
+        if rotation.put_back is None:
+            rotation = ledger.add(Kind.ATTEMPT, phase, steps.now(ledger.device))
+        steps.restart_services_back(rotation, ledger.device)
+        steps.revert_on_gateway(rotation, ledger.device)
         return ledger.enter(Phase.ABANDONED, rotation.facts[Phase.REVERTING])
     if phase in machine.ATTEMPTS and not rotation.has_attempted(phase):
         rotation = ledger.add(Kind.ATTEMPT, phase)

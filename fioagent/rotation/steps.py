@@ -166,8 +166,7 @@ def commit(rotation: Rotation, device: Device) -> Facts:
     require_pair(device, rotation.new)
     point_sota_at(rotation.new, device)
     _put_config_in_place(rotation, device)
-    moment = device.clock.moment()
-    return {"boot_id": moment.boot_id, "monotonic_us": moment.monotonic_us}
+    return now(device)
 
 
 def point_sota_at(credential: CredentialRef, device: Device) -> None:
@@ -239,11 +238,28 @@ def old_still_works(rotation: Rotation, device: Device) -> bool:
 
 
 def restart_services(rotation: Rotation, device: Device) -> Facts:
-    facts = rotation.facts[Phase.COMMITTED]
-    committed = Moment(str(facts["boot_id"]), int(facts["monotonic_us"]))
+    committed = _moment(rotation.facts[Phase.COMMITTED])
     return {
         unit: device.services.restart(unit, committed) for unit in device.settings.services_restart
     }
+
+
+def restart_services_back(rotation: Rotation, device: Device) -> None:
+    """Programs that were started since the commit have read the pair that is refused."""
+    committed = _moment(rotation.facts[Phase.COMMITTED])
+    put_back = _moment(rotation.put_back or now(device))
+    for unit in device.settings.services_restart:
+        device.services.restart(unit, put_back, committed)
+
+
+def now(device: Device) -> Facts:
+    """This moment, to tell later which programs were started before it."""
+    moment = device.clock.moment()
+    return {"boot_id": moment.boot_id, "monotonic_us": moment.monotonic_us}
+
+
+def _moment(facts: Facts) -> Moment:
+    return Moment(str(facts["boot_id"]), int(facts["monotonic_us"]))
 
 
 def retire(rotation: Rotation, device: Device) -> Facts:
@@ -296,9 +312,8 @@ def revert_locally(rotation: Rotation, device: Device) -> None:
         _replace_config(_resealed(current, rotation.old, rotation, device), current, device)
 
 
-def revert(rotation: Rotation, device: Device) -> None:
-    """As before the rotation, on the device and on the gateway."""
-    revert_locally(rotation, device)
+def revert_on_gateway(rotation: Rotation, device: Device) -> None:
+    """Its copy of the configuration, and what it waits for, as before the rotation."""
     keys = [device.keys.private_key(rotation.new)]
     _rewrite_device_config(device, rotation.old, keys, rotation.old)
     if rotation.facts[Phase.REVERTING]["gateway_waits"]:

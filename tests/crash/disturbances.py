@@ -149,7 +149,7 @@ def of_disk() -> list[Fault]:
         Fault("ENOSPC after a half", "disk", "append", _half_appended),
         Fault("EIO", "disk", "settle", _refusing("write", errno.EIO)),
         # os.path answers no to what it cannot look at.
-        Fault("EIO", "disk", "is_there", _answering(False)),
+        Fault("EIO", "disk", "is_there", _refusing("look at", errno.EIO)),
         Fault("EIO", "disk", "is_directory", _answering(False)),
         Fault("EROFS", "disk", "can_replace", _answering(False)),
         Fault("EIO", "disk", "lock", _refusing("lock", errno.EIO)),

@@ -72,9 +72,9 @@ class Line:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        discard: bool = False,
+        head: int | None = None,
     ) -> Response:
-        del headers, discard
+        del headers, head
         self.handshake()
         return self._servers.answer(self._server, self._peer, method, path, body or b"")
 
@@ -162,16 +162,22 @@ class CountingServices:
     def start(self) -> None:
         self.credential, self.started = self.live(), self.clock.moment()
 
-    def restart(self, unit: str, committed: Moment) -> str:
+    def restart(self, unit: str, changed: Moment, since: Moment | None = None) -> str:
         del unit
         now = self.clock.moment()
-        if committed.boot_id and now.boot_id and committed.boot_id != now.boot_id:
+        if changed.boot_id and now.boot_id and changed.boot_id != now.boot_id:
             return "not needed, started at boot after the change"
-        if self.started.monotonic_us > committed.monotonic_us:
+        if self.started.monotonic_us > changed.monotonic_us:
             return "not needed, started after the change"
+        if since is not None and self._was_started_before(since):
+            return "not needed, started before"
         self.restarts += 1
         self.start()
         return "restarted"
+
+    def _was_started_before(self, moment: Moment) -> bool:
+        same_boot = self.started.boot_id == moment.boot_id
+        return same_boot and self.started.monotonic_us <= moment.monotonic_us
 
     def is_installed(self, program: str) -> bool:
         del program
