@@ -10,8 +10,8 @@ with faults that stay.
 
 from __future__ import annotations
 
+import itertools
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -62,18 +62,21 @@ class Case:
         return f"{self.scenario.name}: {self.fault.name} at call {self.at}{stays}"
 
 
-def run(*, full: bool, jobs: int) -> list[Row]:
-    """Quick: every fault once; full: ten times the cuts beside them, and longer weeks."""
+def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
+    """Quick: every fault once; full: twenty times the cuts beside them, and longer weeks."""
     cuts = _CUTS_FULL if full else _CUTS_QUICK
-    rows = [row(scenario, cuts=cuts, jobs=jobs) for scenario in scenarios.everything()]
-    return [*rows, *weeks.run(full=full, jobs=jobs)]
+    made = (
+        row(scenario, cuts=cuts, jobs=jobs, stop_early=stop_early)
+        for scenario in scenarios.everything()
+    )
+    lasting = weeks.rows(full=full, jobs=jobs, stop_early=stop_early)
+    return findings.rows(itertools.chain(made, lasting), stop_early=stop_early)
 
 
-def row(scenario: Scenario, *, cuts: float, jobs: int) -> Row:
-    started = time.monotonic()
+def row(scenario: Scenario, *, cuts: float, jobs: int, stop_early: bool = False) -> Row:
     parts = [Part(scenario, number, cuts) for number in range(_PARTS)]
-    found = list(shared(examined, parts, jobs))
-    return findings.row(LAYER, scenario.name, found, started, time.monotonic())
+    found = shared(examined, parts, jobs)
+    return findings.row(LAYER, scenario.name, found, stop_early=stop_early)
 
 
 def examined(part: Part) -> Found:

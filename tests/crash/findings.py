@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -44,13 +46,17 @@ class Found:
         self.reverted += other.reverted
 
 
-def row(layer: str, scenario: str, parts: Iterable[Found], started: float, now: float) -> Row:
-    """All parts of one scenario; times by the monotonic clock."""
-    found = Found()
+def row(layer: str, scenario: str, parts: Iterable[Found], *, stop_early: bool) -> Row:
+    """All parts of one scenario; with ``stop_early`` until the first failure. Told on stderr."""
+    started, found = time.monotonic(), Found()
     for part in parts:
         found.add(part)
+        if stop_early and found.failures:
+            break
+    if not found.points:
+        raise AssertionError(f"{scenario}: nothing was tried")
     stranded = sum(kind == STRANDED for kind, _ in found.failures)
-    return Row(
+    made = Row(
         layer=layer,
         scenario=scenario,
         store="file",
@@ -61,5 +67,17 @@ def row(layer: str, scenario: str, parts: Iterable[Found], started: float, now: 
         rotated=found.rotated,
         reverted=found.reverted,
         failures=tuple(sorted(text for _, text in found.failures)),
-        seconds=now - started,
+        seconds=time.monotonic() - started,
     )
+    print(f"{layer}: {scenario}: {made.points} points, {made.seconds:.0f} s", file=sys.stderr)
+    return made
+
+
+def rows(made: Iterable[Row], *, stop_early: bool) -> list[Row]:
+    """All of them; with ``stop_early`` until the first that has a failure."""
+    found: list[Row] = []
+    for each in made:
+        found.append(each)
+        if stop_early and each.failures:
+            break
+    return found

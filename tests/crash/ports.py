@@ -10,7 +10,6 @@ what runs after the first.
 from __future__ import annotations
 
 import random
-import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,17 +42,20 @@ class Part:
     share: float
 
 
-def run(*, full: bool, jobs: int) -> list[Row]:
+def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
     """Quick: all single cuts, and a share of the pairs that is the same each time."""
     share = 1.0 if full else _QUICK_SHARE
-    return [row(scenario, share=share, jobs=jobs) for scenario in scenarios.everything()]
+    made = (
+        row(scenario, share=share, jobs=jobs, stop_early=stop_early)
+        for scenario in scenarios.everything()
+    )
+    return findings.rows(made, stop_early=stop_early)
 
 
-def row(scenario: Scenario, *, share: float, jobs: int) -> Row:
-    started = time.monotonic()
-    parts = [Part(scenario, after, number, share) for after in After for number in range(_PARTS)]
-    found = list(shared(examined, parts, jobs))
-    return findings.row(LAYER, scenario.name, found, started, time.monotonic())
+def row(scenario: Scenario, *, share: float, jobs: int, stop_early: bool = False) -> Row:
+    parts = [Part(scenario, after, number, share) for number in range(_PARTS) for after in After]
+    found = shared(examined, parts, jobs)
+    return findings.row(LAYER, scenario.name, found, stop_early=stop_early)
 
 
 def examined(part: Part) -> Found:
