@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fioagent.agent import Agent
 from fioagent.errors import AgentError
-from fioagent.ports import Moment
+from fioagent.ports import Moment, Services
 from fioagent.rotation.ledger import Progress
 from fioagent.rotation.rotator import Outcome, Result
 from tests.crash import look, promises
@@ -128,11 +128,14 @@ class _NoServices:
         return False
 
 
+_NO_SERVICES: Final[Services] = _NoServices()
+
+
 def offline(port: Any, name: str) -> Any:
     """What runs at boot has no network: asking for it is a bug."""
     if name in ("gateway", "est"):
         raise AssertionError(f"the {name} was asked for offline")
-    return _NoServices() if name == "services" else port
+    return _NO_SERVICES if name == "services" else port
 
 
 def booted(device: Simulation, wrap: Wrap = no_wrap) -> list[Broken]:
