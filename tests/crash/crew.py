@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -96,7 +97,13 @@ class Workers:
 
 @contextmanager
 def workers(jobs: int) -> Iterator[Workers]:
-    """Their disks are in memory where there is room for that."""
+    """Their disks are in memory where there is room for that.
+
+    Raises:
+        FileNotFoundError: strace is not there.
+    """
+    if shutil.which("strace") is None:
+        raise FileNotFoundError("cannot record system calls: strace is not installed")
     parent = _MEMORY if os.path.isdir(_MEMORY) else None
     with tempfile.TemporaryDirectory(prefix="fioagent-crash-", dir=parent) as place:
         made = Workers(jobs, place)

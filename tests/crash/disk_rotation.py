@@ -125,6 +125,7 @@ class Rotation:
             note(before.after(servers, _said(outcome.result) or before.said).dump())
         tree = trees.read(".")
         disk = _in_memory(tree)
+        rotated = promises.has_rotated(disk, STORAGE)
         broken += [
             *promises.at_the_end(disk, servers, STORAGE),
             *promises.only_the_pair_changed(
@@ -133,7 +134,8 @@ class Rotation:
             *_modes(tree),
             *self._told_wrongly(before, servers, outcome),
         ]
-        rotated = promises.has_rotated(disk, STORAGE)
+        if rotated != (self.end is Result.COMPLETED):
+            broken.append((BROKEN, "it has ended the other way"))
         return Verdict(tuple(broken), "rotated" if rotated else "reverted")
 
     def _to_the_end(self, servers: Servers) -> Outcome:

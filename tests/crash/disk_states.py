@@ -44,7 +44,9 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
 
 def _tell(scenario: Scenario, tally: Tally) -> None:
     states, failures = len(tally.digests), len(tally.failures)
-    print(f"{LAYER}: {scenario.name}: {states} states, {failures} failures", file=sys.stderr)
+    said = f"{LAYER}: {scenario.name}: {states} states, {failures} failures"
+    bounded = f", {tally.bounded} points with a share of their states" if tally.bounded else ""
+    print(said + bounded, file=sys.stderr)
 
 
 def _row(scenario: Scenario, tally: Tally, seconds: float) -> Row:
