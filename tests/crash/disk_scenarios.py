@@ -46,7 +46,8 @@ def cancel(agent: Agent) -> Outcome:
 
 
 def cancel_unless_over(agent: Agent) -> Outcome:
-    return check_in(agent) if _is_over(agent) else cancel(agent)
+    outcome = cancel(agent)
+    return check_in(agent) if outcome.result is Result.NOTHING_TO_DO else outcome
 
 
 def _is_over(agent: Agent) -> bool:
