@@ -184,13 +184,18 @@ def _lab(name: str, scratch: str) -> Iterator[tuple[Scenario, Callable[[], World
 
 
 def _baseline(name: str, scratch: str) -> tuple[list[Point], str]:
+    calls: list[Point] = []
     with _lab(name, scratch) as (scenario, make, log):
-        world = make()
-        ran, calls = recorded(ROTATE, world.device.env, world.device.directory, log)
-        trouble = what_fails(lambda: check_end(world, scenario))
-        if trouble or ran.code != scenario.code:
-            return [], f"a run that nothing disturbs: {trouble or ran}"
-    return calls, ""
+
+        def undisturbed() -> None:
+            world = make()
+            ran, found = recorded(ROTATE, world.device.env, world.device.directory, log)
+            assert ran.code == scenario.code, ran
+            check_end(world, scenario)
+            calls.extend(found)
+
+        trouble = what_fails(undisturbed)
+    return calls, trouble and f"a run that nothing disturbs: {trouble}"
 
 
 def _tried(name: str, trials: Sequence[Trial], scratch: str) -> list[Verdict]:

@@ -75,7 +75,7 @@ FILES: Final = (
         "settle-nothing",
         "what a killed process left in memory is durable before anything is built on it",
         "disk.py",
-        "                _sync(target)\n",
+        "                _sync(name)\n",
         "                pass\n",
         ("3",),
     ),

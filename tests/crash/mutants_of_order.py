@@ -14,8 +14,8 @@ ORDER: Final = (
         "config-before-sota",
         "the credential is in place before the configuration that it opens",
         "rotation/steps.py",
-        "    _point_sota_at(rotation.new, device)\n    _put_config_in_place(rotation, device)\n",
-        "    _put_config_in_place(rotation, device)\n    _point_sota_at(rotation.new, device)\n",
+        "    point_sota_at(rotation.new, device)\n    _put_config_in_place(rotation, device)\n",
+        "    _put_config_in_place(rotation, device)\n    point_sota_at(rotation.new, device)\n",
         ("1", "2", "3"),
     ),
     Mutant(
@@ -188,8 +188,8 @@ ORDER: Final = (
         "lock-not-announced-again",
         "a lock that lapsed is no refusal",
         "rotation/rotator.py",
-        "        steps.lock(rotation, ledger.device)\n        waits = True\n",
-        "        waits = True\n",
+        "    waits = _announced_again(ledger, rotation)\n",
+        "    waits = False\n",
         (_BAD_INPUT,),
     ),
     Mutant(
