@@ -42,7 +42,7 @@ COLUMNS: Final = ("points", "states", "stranded", "broken", "rotated", "reverted
 class Layer(Protocol):
     """What a module of LAYERS has."""
 
-    def run(self, *, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
+    def run(self, *, full: bool, jobs: int, stop_early: bool) -> list[Row]:
         """Every scenario of the layer, a row for each; or the first failure is enough."""
         ...
 
@@ -59,9 +59,8 @@ def main(argv: Sequence[str] | None = None, load: Callable[[int], Layer] = load)
     started = time.monotonic()
     rows: list[Row] = []
     for number in arguments.layer or sorted(LAYERS):
-        # Not every layer can; the mutants ask those that do.
-        early = {"stop_early": True} if arguments.stop_early else {}
-        rows += load(number).run(full=arguments.full, jobs=arguments.jobs, **early)
+        layer, early = load(number), arguments.stop_early
+        rows += layer.run(full=arguments.full, jobs=arguments.jobs, stop_early=early)
     elapsed = time.monotonic() - started
     total = summed(rows, elapsed)
     print("\n".join(table([*rows, total])))

@@ -26,8 +26,6 @@ from tests.crash.mutant_list import MUTANTS
 
 TOP: Final = Path(__file__).resolve().parent.parent.parent
 TIMEOUT_S: Final = 3600
-# Layers whose run takes ``stop_early``; the others run to their end.
-STOPS_EARLY: Final = frozenset(("2",))
 _WHAT_RUNS: Final = ("fioagent", "tests", "pyproject.toml")
 
 
@@ -137,8 +135,7 @@ def _failure(finder: str, place: Path, jobs: int) -> tuple[str, float]:
     started = time.monotonic()
     result = place / f"result-{finder if finder.isdigit() else 'pytest'}.json"
     if finder.isdigit():
-        module = ["tests.crash", "--layer", finder, "--jobs", str(jobs)]
-        module += ["--stop-early"] * (finder in STOPS_EARLY)
+        module = ["tests.crash", "--layer", finder, "--jobs", str(jobs), "--stop-early"]
         command = [sys.executable, "-m", *module, "--json", str(result)]
     else:
         options = ["-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider"]

@@ -43,7 +43,7 @@ class MadeUp:
         self.rows = list(rows)
         self.asked: list[Mapping[str, object]] = []
 
-    def run(self, *, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
+    def run(self, *, full: bool, jobs: int, stop_early: bool) -> list[Row]:
         self.asked.append({"full": full, "jobs": jobs, "stop_early": stop_early})
         return self.rows
 
