@@ -172,12 +172,14 @@ class LocalDisk:
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            except BlockingIOError as error:  # somebody else holds it
                 holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
                 raise TemporaryError(
                     f"cannot start: {holder or 'another process'} is at work",
                     hint="wait until it has ended; 'fioagent status' shows how far it is",
                 ) from error
+            except OSError as error:
+                raise _refused("lock", path, error) from error
             # For people only: neither durable nor worth failing for on a full disk.
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)

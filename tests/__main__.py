@@ -77,6 +77,7 @@ def check_everything() -> int:
     run("lint", [python, "-m", "ruff", "check", "."])
     run("types", [python, "-m", "mypy"])
     tests_with_coverage(python)
+    run("power cuts, kills and faults", [python, "-m", "tests.crash"])
     with tempfile.TemporaryDirectory(prefix="fioagent-check-") as scratch:
         wheel = built(python, Path(scratch))
         installed_wheel_runs_the_demo(wheel, Path(scratch))

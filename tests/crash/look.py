@@ -126,7 +126,7 @@ def live_paths(sota: bytes) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=1024)
 def _journal(name: str, content: bytes) -> Journal:
-    lines = content.split(b"\n")
+    lines = content.split(b"\n")[:-1]  # one without its end was never written
     whole = [line[9:] for line in lines if line[:8] == b"%08x" % zlib.crc32(line[9:])]
     records = [json.loads(line) for line in whole[1:]]
     return Journal(name, tuple(records))

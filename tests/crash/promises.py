@@ -28,6 +28,7 @@ BROKEN: Final = "broken"
 
 CONFIG: Final[Mapping[str, bytes]] = {"app-secret": SECRET, "certs/ca-bundle.pem": BUNDLE, **PLAIN}
 _TERMINAL: Final = "CertRotationCompleted"
+_MOST_EVENTS: Final = 64
 _LASTING: Final = {"sota.toml", "root.crt", "current-target", "config.encrypted"}
 _STABLE: Final = {"pkey.pem", "client.pem"}
 _MARKER: Final = "cert-rotation.state.completed"
@@ -209,12 +210,15 @@ def _one_credential(found: Look, servers: Servers, others: set[str]) -> Iterator
 
 def _events(found: Look, servers: Servers) -> Iterator[Broken]:
     """Each rotation is told from its start to one end: in order, nothing missing, and true."""
-    ids = [journal.begun["id"] for journal in found.ended]
-    strange = {event["event"]["correlationId"] for event in servers.events} - {*ids}
+    # An id that was given up may be begun again: each time it has a seed of its own.
+    ids = [{*_ids(journal)} for journal in found.ended]
+    strange = {event["id"] for event in servers.events}.difference(*ids)
     if strange:
         yield BROKEN, f"events of rotations that nobody knows: {sorted(strange)}"
     for place, journal in enumerate(found.ended):
-        told = [e for e in servers.events if e["event"]["correlationId"] == journal.begun["id"]]
+        told = [event for event in servers.events if event["id"] in ids[place]]
+        if any(e["event"]["correlationId"] != journal.begun["id"] for e in told):
+            yield BROKEN, f"events of {journal.begun['id']} under another id"
         yield from _series(journal, told)
         ends = [event for event in told if event["eventType"]["id"] == _TERMINAL]
         if len(ends) != 1 or told[-1:] != ends:
@@ -226,6 +230,12 @@ def _events(found: Look, servers: Servers) -> Iterator[Broken]:
         later = [each.begun["new_key"] for each in found.ended[place + 1 :]]
         if not said and found.live[0] == journal.begun["new_key"] not in later:
             yield BROKEN, f"{journal.begun['id']} was told to have failed, and its key is live"
+
+
+def _ids(journal: Journal) -> list[str]:
+    """Every id that an event of it may have."""
+    seed = uuid.UUID(journal.begun["event_seed"])
+    return [str(uuid.uuid5(seed, mark)) for mark in ("end", *map(str, range(_MOST_EVENTS)))]
 
 
 def _series(journal: Journal, told: Sequence[Mapping[str, Any]]) -> Iterator[Broken]:

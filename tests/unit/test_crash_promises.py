@@ -257,7 +257,7 @@ def with_the_old_pair(device: Simulation) -> None:
     ("change", "text"),
     [
         (pair_put_back, "sota.toml: more than the pair has changed"),
-        (restarted_again, "services were restarted 2 times in 1 rotations"),
+        (restarted_again, "services were restarted 2 times for 1 changes of the pair"),
         (with_the_old_pair, "a service goes on with another pair than the live one"),
     ],
 )
