@@ -30,12 +30,12 @@ PYTHON = shlex.quote(sys.executable)
 PID = "systemctl show -p MainPID --value aktualizr-lite.service"
 
 
-def adapter_says(unit: str, moment: str) -> str:
+def adapter_says(unit: str, *moments: str) -> str:
     """A shell line that asks the adapter for a restart of ``unit``."""
     program = (
         "from fioagent.clock import SystemClock; from fioagent.systemd import SystemdServices; "
         "from fioagent.ports import Moment; now = SystemClock().moment(); "
-        f"print(SystemdServices(SystemClock()).restart('{unit}', {moment}))"
+        f"print(SystemdServices(SystemClock()).restart('{unit}', {', '.join(moments)}))"
     )
     return f"{PYTHON} -c {shlex.quote(program)}\n"
 
@@ -85,6 +85,26 @@ def test_a_unit_that_has_read_the_new_pair_is_left_alone(tmp_path: Path) -> None
     assert started == "not needed, started after the change"
     assert booted == "not needed, started at boot after the change"
     assert first == second
+
+
+def test_a_unit_that_has_read_a_pair_that_is_put_back_is_restarted(tmp_path: Path) -> None:
+    """Started after the commit, in this boot or since; what runs from before has not seen it."""
+    top = Path(__file__).resolve().parent.parent
+    script = f"cd {top}\nsystemctl start aktualizr-lite.service\n{PID}\n"
+    script += adapter_says("aktualizr-lite.service", "now", "now")
+    script += f"{PID}\n"
+    script += adapter_says("aktualizr-lite.service", "now", "Moment(now.boot_id, 1)")
+    script += adapter_says("idle.service", "now", "Moment('another', now.monotonic_us)")
+    script += f"until systemctl is-active -q aktualizr-lite.service; do :; done\n{PID}\n"
+
+    first, before, same, restarted, idle, second = systemd_machine.run(
+        tmp_path, UNITS, script, writable=[]
+    ).splitlines()
+
+    assert (first, before) == (same, "not needed, started before")
+    assert restarted == "restarted"
+    assert idle == "not running, left alone"
+    assert second != first
 
 
 def test_a_failed_unit_is_started_again(tmp_path: Path) -> None:
