@@ -36,7 +36,7 @@ def test_a_kill_before_the_commit_strands_nobody(
     verdict = trial(world, tmp_path, Trial(Fault(SOTA, KILL), boots=boots, polled=polled))
 
     assert (verdict.stranded, verdict.broken) == ([], [])
-    assert verdict.rotated
+    assert verdict.ended == "rotated"
     assert len(verdict.states) == 1
 
 

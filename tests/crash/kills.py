@@ -54,16 +54,17 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
     ``stop_early``: the first failure is enough.
     """
     rows: list[Row] = []
+    seen = set[str]()
     place = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108  # memory is fast
     with (
         tempfile.TemporaryDirectory(prefix="fioagent-kills-", dir=place) as scratch,
         ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool,
     ):
-        labs = [Lab(pool, scenario, scratch, stop_early) for scenario in SCENARIOS.values()]
+        labs = [Lab(pool, each, scratch, stop_early, seen) for each in SCENARIOS.values()]
         baselines = [(lab, *lab.baseline()) for lab in labs]
         for lab, _, trouble in baselines:
             if trouble:
-                rows.append(_row(lab.scenario, "undisturbed", [], [trouble], time.monotonic()))
+                rows.append(_row(lab, "undisturbed", [], [trouble], time.monotonic()))
         for lab, calls, _ in baselines:
             if stop_early and any(row.failures for row in rows):
                 break
@@ -76,15 +77,15 @@ def _rows(lab: Lab, calls: Sequence[Point], *, full: bool) -> Iterator[Row]:
         return
     started = time.monotonic()
     verdicts = lab.verdicts(kills(calls, full=full, stride=lab.scenario.stride))
-    yield _row(lab.scenario, "killed", verdicts, [], started)
+    yield _row(lab, "killed", verdicts, [], started)
     if full or lab.scenario in REFUSED_IN_THE_QUICK_RUN:
         started = time.monotonic()
         refused = lab.verdicts(refusals(calls, full=full))
-        yield _row(lab.scenario, "refused", refused, [], started)
+        yield _row(lab, "refused", refused, [], started)
     if full:
         started = time.monotonic()
         twice = lab.verdicts(lab.pairs(verdicts))
-        yield _row(lab.scenario, "killed twice", twice, [], started)
+        yield _row(lab, "killed twice", twice, [], started)
 
 
 def kills(calls: Sequence[Point], *, full: bool, stride: int) -> list[Trial]:
@@ -117,6 +118,7 @@ class Lab:
     scenario: Scenario
     scratch: str
     stop_early: bool
+    seen: set[str]  # states that were counted, in whatever row
 
     def baseline(self) -> tuple[list[Point], str]:
         """The calls of a run that nothing disturbs, and what is wrong with its end."""
@@ -151,21 +153,21 @@ class Lab:
             yield from done
 
 
-def _row(
-    scenario: Scenario, name: str, verdicts: list[Verdict], trouble: list[str], started: float
-) -> Row:
+def _row(lab: Lab, name: str, verdicts: list[Verdict], trouble: list[str], started: float) -> Row:
+    states = {state for each in verdicts for state in each.states} - lab.seen
+    lab.seen.update(states)
     failures = trouble + [line for each in verdicts for line in (*each.stranded, *each.broken)]
     row = Row(
         layer=LAYER,
-        scenario=f"{scenario.name}, {name}",
+        scenario=f"{lab.scenario.name}, {name}",
         store="file",
         points=len(verdicts),
-        states=len({state for each in verdicts for state in each.states}),
+        states=len(states),
         stranded=sum(bool(each.stranded) for each in verdicts),
         broken=sum(bool(each.broken) and not each.stranded for each in verdicts) + len(trouble),
-        rotated=sum(each.rotated for each in verdicts),
-        reverted=sum(not each.rotated for each in verdicts),
-        failures=tuple(f"{scenario.name}: {line}" for line in failures),
+        rotated=sum(each.ended == "rotated" for each in verdicts),
+        reverted=sum(each.ended == "reverted" for each in verdicts),
+        failures=tuple(f"{lab.scenario.name}: {line}" for line in failures),
         seconds=time.monotonic() - started,
     )
     print(f"{row.layer}: {row.scenario}: {row.points} points, {row.seconds:.0f} s", file=sys.stderr)

@@ -51,14 +51,14 @@ class Verdict:
 
     Attributes:
         states: digests of what was recovered from.
-        rotated: the new pair is live at the end.
+        ended: "rotated" or "reverted"; empty where it did not.
         stranded: what was found of an unreachable gateway.
         broken: what was found of any other promise.
     """
 
     trial: Trial
     states: list[str] = field(default_factory=list)
-    rotated: bool = False
+    ended: str = ""
     stranded: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
@@ -104,7 +104,8 @@ def tried(world: World, scenario: Scenario, trial: Trial, log: Path) -> Verdict:
         verdict.hold(verdict.stranded, "polled", world.check_reachable)
     _finish(world, scenario, verdict)
     if not verdict.stranded:
-        verdict.rotated = world.live_pair()[1].read_bytes() != key_before
+        key = world.live_pair()[1].read_bytes()
+        verdict.ended = "reverted" if key == key_before else "rotated"
     return verdict
 
 
