@@ -25,6 +25,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 VENV = TOP / ".venv"
+LONGEST_S = 45 * 60  # that one step of the check may take; none is near it
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 # What Yocto scarthgap ships: the oldest that the agent promises to work with.
 OLDEST = ("cryptography==42.0.5", "requests==2.32.4", "urllib3==2.2.2", "idna==3.7")
@@ -207,7 +208,11 @@ def run(
     cwd: Path = TOP,
 ) -> None:
     print(f"== {name}", flush=True)
-    if subprocess.run(command, env=environment, cwd=cwd, check=False).returncode != 0:
+    try:
+        ended = subprocess.run(command, env=environment, cwd=cwd, check=False, timeout=LONGEST_S)
+    except subprocess.TimeoutExpired:
+        raise CheckFailedError(f"{name}: not at an end after {LONGEST_S // 60} min") from None
+    if ended.returncode != 0:
         raise CheckFailedError(name)
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import Pipe, get_context
@@ -40,13 +40,13 @@ class Workers:
     """Processes with a bench each; closed, they end."""
 
     def __init__(self, jobs: int, place: str) -> None:
-        fork = get_context("fork")
+        # Not forked: who makes them may have threads, and a lock that one holds stays held.
+        fresh = get_context("spawn")
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
         for _ in range(jobs):
             ours, theirs = Pipe()
-            known = [ours, *self._connections]
-            process = fork.Process(target=_work, args=(theirs, known, place), daemon=True)
+            process = fresh.Process(target=_work, args=(theirs, place), daemon=True)
             process.start()
             theirs.close()
             self._connections.append(ours)
@@ -113,10 +113,8 @@ def workers(jobs: int) -> Iterator[Workers]:
             made.close()
 
 
-def _work(tasks: Connection, others: Sequence[Connection], place: str) -> None:
+def _work(tasks: Connection, place: str) -> None:
     """One task after the other, until the other side closes."""
-    for connection in others:
-        connection.close()
     with recording() as recorder:
         bench = Bench(recorder, tempfile.mkdtemp(dir=place))
         while True:

@@ -267,7 +267,7 @@ def test_a_week_of_a_gateway_that_is_down() -> None:
 def test_rows_add_up() -> None:
     scenario = Scenario("given up", scenarios.refused_by_est, rotate("certs-1"), rotates=False)
 
-    row = ports.row(scenario, share=0, jobs=2)
+    row = ports.row(scenario, share=0, jobs=1)
 
     assert (row.layer, row.stranded, row.broken, row.failures) == ("1 ports", 0, 0, ())
     assert row.points == row.reverted > 40
