@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from fioagent import agent, x509
+from fioagent.disk import LocalDisk
 from fioagent.errors import AgentError
+from fioagent.factory import certificates
 from fioagent.model import CredentialRef, RotationId
-from fioagent.ports import Gateway
+from fioagent.ports import Disk, Gateway
 from fioagent.site import Device
-from tests.crash import faults, look, ports, runs, scenarios, weeks
+from tests.crash import canonical, faults, look, ports, runs, scenarios, weeks
 from tests.crash.disturbances import Fault
 from tests.crash.disturbing import Disturbed
 from tests.crash.findings import Found
+from tests.crash.memory import MemoryDisk
 from tests.crash.recording import Recording
 from tests.crash.runs import After, Scenario, rotate
 from tests.crash.servers import EST_URL, Servers
-from tests.crash.simulated import in_memory
+from tests.crash.simulated import in_memory, sealed_config
 from tests.test_power_cuts import POINTS_IN_A_CLEAN_RUN
 from tests.world import World
 
@@ -159,6 +164,95 @@ def test_a_whole_rotation_leaves_the_same(world: World, ca: str) -> None:
     assert expected == [(each["kind"], each.get("phase")) for each in found.ended[0].records]
     told = [(e["eventType"]["id"], e["event"]["success"]) for e in device.servers.events]
     assert world.event_names() == told
+
+
+def used(disk: Disk, root: str) -> list[object]:
+    """A script of what the agent does with a disk, and what it sees; paths without the root."""
+    seen: list[object] = []
+
+    def see(act: Callable[[], object]) -> None:
+        try:
+            seen.append(act())
+        except AgentError as error:
+            seen.append((type(error).__name__, str(error).replace(root, "")))
+
+    a, b, link, gone = (f"{root}/{name}" for name in ("a", "b", "link", "gone/x"))
+    see(lambda: disk.read(a))
+    see(lambda: disk.read_if_there(a))
+    see(lambda: disk.names(f"{root}/gone"))
+    see(lambda: disk.replace(gone, b""))
+    see(lambda: disk.append(gone, b""))
+    see(lambda: disk.link(gone, a))
+    see(lambda: disk.make_directory(f"{gone}/y"))
+    see(lambda: disk.rename(a, b))
+    see(lambda: disk.replace(a, b"one"))
+    see(lambda: disk.append(a, b" two"))
+    see(lambda: disk.append(b, b"three"))
+    see(lambda: (disk.read(a), disk.read(b), disk.names(root)))
+    see(lambda: disk.link(link, "a"))
+    see(lambda: (disk.read(link), disk.real_path(link) == disk.real_path(a)))
+    see(lambda: disk.replace(link, b"through the link"))
+    see(lambda: disk.read(a))
+    see(lambda: disk.rename(b, a))
+    see(lambda: (disk.read(link), disk.is_there(b), disk.names(root)))
+    see(lambda: disk.remove(a))
+    see(lambda: (disk.is_there(link), disk.is_there(a), disk.read_if_there(link)))
+    see(lambda: disk.read(link))
+    see(lambda: disk.link(link, "b"))
+    see(lambda: disk.replace(link, b"made behind the link"))
+    see(lambda: (disk.read(b), disk.names(root)))
+    for _ in range(2):
+        see(lambda: disk.remove(link))
+        see(lambda: disk.make_directory(f"{root}/d"))
+    see(lambda: (disk.is_directory(f"{root}/d"), disk.is_directory(b), disk.names(root)))
+    see(lambda: disk.read_if_there(f"{root}/d"))
+    see(lambda: (disk.can_replace(b), disk.can_replace(gone), disk.free_bytes(root) > 0))
+    see(lambda: disk.settle([a, b, link]))
+    see(lambda: locked_twice(disk, f"{root}/lock"))
+    see(lambda: (disk.names(root), disk.read_if_there(b)))
+    return seen
+
+
+def locked_twice(disk: Disk, path: str) -> None:
+    with disk.lock(path, "rotate"), disk.lock(path, "rotate"):
+        raise AssertionError("two at once")
+
+
+def test_the_disk_in_memory_does_as_a_real_one(tmp_path: Path) -> None:
+    """The same contents, names and errors after the same changes."""
+    expected = used(LocalDisk(), str(tmp_path))
+    said = used(MemoryDisk(directories=frozenset(("/", "/r"))), "/r")
+
+    assert [_without_process(each) for each in expected] == [_without_process(e) for e in said]
+
+
+def _without_process(seen: object) -> object:
+    return re.sub(r" \(process \d+\)", "", repr(seen))
+
+
+def test_states_that_differ_in_random_numbers_alone_are_one_state() -> None:
+    """Else every run would count thousands of new ones."""
+    devices = [in_memory(), in_memory()]
+    cuts = []
+    for device in devices:
+        recording = Recording(device)
+        runs.process(device, rotate("certs-1"), recording.wrap)
+        cuts.append([canonical.digest(cut.device) for cut in recording.cuts])
+
+    assert cuts[0] == cuts[1]
+    assert len(set(cuts[0])) > len(cuts[0]) * 3 / 4
+
+
+def test_a_value_that_another_key_opens_is_another_state() -> None:
+    device = in_memory()
+    before = canonical.digest(device)
+    assert before == canonical.digest(in_memory())
+
+    device.servers.config = sealed_config(
+        certificates.public_pem(certificates.new_key().public_key())
+    )
+
+    assert before != canonical.digest(device)
 
 
 def test_servers_are_the_same_after_dump_and_load() -> None:
