@@ -11,6 +11,7 @@ Pure: files come in as text and go out as text.
 from __future__ import annotations
 
 import configparser
+import functools
 import os
 import re
 import sys
@@ -55,7 +56,7 @@ class SotaFile:
         """Raises ConfigError naming the file."""
         try:
             text = raw.decode("utf-8")
-            return cls(path, text, tomllib.loads(text))
+            return cls(path, text, _table(text))
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"cannot read {path}: not valid TOML: {error}") from error
 
@@ -76,6 +77,11 @@ class SotaFile:
         if not isinstance(found, str):
             raise ConfigError(f"cannot use {key} in {self.path}: it is not a string")
         return found
+
+
+@functools.lru_cache(maxsize=8)  # looked at before each use of the live pair, and hardly ever new
+def _table(text: str) -> Mapping[str, Any]:
+    return tomllib.loads(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Keys, serial numbers, ephemeral points and seeds differ in every run. Two states
 are the same where they differ in these alone: same files, same journal, same
-roles of the keys, every value opened by the key of the same role.
+roles of the keys, every value opened by the key of the same role. Of what was
+torn counts what is there, zeros or missing, and about where it was cut.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fioagent.ports import Disk
 from tests.crash import look
 from tests.crash.look import Look
 from tests.crash.servers import Servers, public_pem
@@ -23,11 +25,18 @@ _RANDOM: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9A-Fa-f]{16,}|[A-Za-z0-9+/=]{60,}"
     r"|\d{4}-\d\d-\d\dT[0-9:.+]+|\"monotonic_us\": \d+|boot-\d+"
 )
+_RUNS: Final = re.compile(rb"\0+|[^\0]+")
+_STEP: Final = 64  # bytes; a certificate is longer or shorter than the next by less
+_END: Final = b"\n"
 
 
 def digest(simulation: Simulation) -> str:
-    found = look.at(simulation.disk, simulation.storage)
-    servers = simulation.servers
+    return of(simulation.disk, simulation.storage, simulation.servers)
+
+
+def of(disk: Disk, storage: str, servers: Servers) -> str:
+    """What lies in ``storage``, and what the servers remember."""
+    found = look.at(disk, storage)
     parts = [
         *(f"{name} {_file(name, content, found, servers)}" for name, content in _named(found)),
         f"gateway {_entries(servers.config, found, servers)} {bool(servers.next_public_key)}",
@@ -42,14 +51,18 @@ def _named(found: Look) -> list[tuple[str, bytes]]:
 
 
 def _file(name: str, content: bytes, found: Look, servers: Servers) -> str:
+    if name.endswith(".fioagent-tmp"):  # it is never read
+        return _torn(content)
     if name.startswith("config.encrypted"):
-        return _entries(json.loads(content), found, servers)
+        entries = _document(content)
+        return _torn(content) if entries is None else _entries(entries, found, servers)
     if name.endswith(".journal"):
-        return "\n".join(map(_record, content.split(b"\n")))
+        return "\n".join(map(_record, content.splitlines(keepends=True)))
     if name.endswith(".pem"):
         _, leaf = found.pair("", found.storage + name)
         public = look.public_pem(content) if leaf is None else public_pem(leaf)
-        return f"{found.real[name]} {_role(public, servers)}"
+        role = _torn(content) if public is None else _role(public, servers)
+        return f"{found.real[name]} {role}"
     return _masked(content.decode("utf-8", "replace"))
 
 
@@ -72,12 +85,26 @@ def _entries(entries: Mapping[str, Any], found: Look, servers: Servers) -> str:
     return json.dumps(openers)
 
 
+def _document(content: bytes) -> dict[str, Any] | None:
+    """None for a torn one."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _record(line: bytes) -> str:
-    """A whole line is what it says; of a torn one only that it is there."""
     try:
         return _masked(json.dumps(json.loads(line[9:])))
     except ValueError:
-        return "torn" if line else ""
+        return _torn(line)
+
+
+def _torn(content: bytes) -> str:
+    """Where it has zeros, how much of anything else, and whether its end is there."""
+    runs = [(not any(run), len(run) // _STEP) for run in _RUNS.findall(content)]
+    return f"{runs} {content.endswith(_END)}"
 
 
 def _event(event: Mapping[str, Any]) -> str:

@@ -52,6 +52,7 @@ class Workers:
             self._connections.append(ours)
             self._processes.append(process)
         self._idle = list(self._connections)
+        self._scenarios = 0  # begun
 
     def cut(self, scenario: Scenario, depth: Depth) -> Iterator[Tally]:
         """The tally so far, again and again; the last one is all.
@@ -59,6 +60,7 @@ class Workers:
         Every state of the first cut is booted from, and those of further cuts as
         far as ``depth`` goes.
         """
+        self._scenarios += 1
         [(run, mark)] = self._results([(Bench.first_run, scenario)])
         tally = Tally()
         yield tally
@@ -80,7 +82,7 @@ class Workers:
             if not self._idle:
                 yield self._result(busy)
             connection = self._idle.pop()
-            connection.send(task)
+            connection.send((self._scenarios, *task))
             busy.append(connection)
         while busy:
             yield self._result(busy)
@@ -116,10 +118,14 @@ def workers(jobs: int) -> Iterator[Workers]:
 def _work(tasks: Connection, place: str) -> None:
     """One task after the other, until the other side closes."""
     with recording() as recorder:
-        bench = Bench(recorder, tempfile.mkdtemp(dir=place))
+        bench, at_hand = Bench(recorder, tempfile.mkdtemp(dir=place)), 0
         while True:
             try:
-                tasks.send(_answer(bench, *tasks.recv()))
+                scenario, *task = tasks.recv()
+                if scenario != at_hand:
+                    bench.known.clear()
+                    at_hand = scenario
+                tasks.send(_answer(bench, *task))
             except (EOFError, BrokenPipeError):
                 return
 

@@ -51,6 +51,10 @@ class Scenario(Protocol):
         """Paths of files whose content decides nothing: no state differs by what is in them."""
         ...
 
+    def shape(self, tree: Tree, mark: str) -> bytes:
+        """Equal where two states differ in nothing but random numbers."""
+        ...
+
     def prepare(self) -> str:
         """What is there before the run. The mark says what is visible outside."""
         ...
@@ -83,48 +87,51 @@ class Tally:
     Attributes:
         points: operations of the runs that were cut.
         bounded: points with too many choices, of which a share was taken.
-        digests: of the states that were booted from.
+        booted: how each shape that was booted from has ended.
         failures: kind, and a line for a person.
-        ended: how many of them ended how.
     """
 
     points: int = 0
     bounded: int = 0
-    digests: set[bytes] = field(default_factory=set)
+    booted: dict[bytes, str] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
-    ended: dict[str, int] = field(default_factory=dict)
 
     def disks(self, run: Run, mark: str, killed: Run | None = None) -> Iterator[State]:
         """What a cut may leave of a recorded run, by every model; each state once."""
         past = killed or Run(run.start, ())
         operations = [*past.operations, *run.operations]
-        seen, counts, first = set(self.digests), Counts(), len(past.operations)
+        seen, counts, first = set[bytes](), Counts(), len(past.operations)
         self.points += len(run.operations)
         for model in MODELS:
             found = states(past.start, operations, model, mark=mark, first=first, counts=counts)
             yield from distinct(found, seen)
         self.bounded += counts.bounded
 
-    def judge(self, state: State, verdict: Verdict, before: str = "") -> None:
-        self.digests.add(state.digest())
+    def judge(self, shape: bytes, state: State, verdict: Verdict, before: str = "") -> None:
+        self.booted[shape] = verdict.ended
         self.failures += [
             (kind, f"{before}{state.where()}: {text}") for kind, text in verdict.broken
         ]
-        self.ended[verdict.ended] = self.ended.get(verdict.ended, 0) + 1
+
+    def ended(self, how: str) -> int:
+        return list(self.booted.values()).count(how)
 
     def add(self, other: Tally) -> None:
-        self.digests |= other.digests
+        self.booted |= other.booted
         self.points += other.points
         self.bounded += other.bounded
         self.failures += other.failures
-        for how, many in other.ended.items():
-            self.ended[how] = self.ended.get(how, 0) + many
 
 
 class Bench:
-    """One worker's place in memory, and its recorder."""
+    """One worker's place in memory, and its recorder.
+
+    Attributes:
+        known: shapes of the scenario at hand that were booted from.
+    """
 
     def __init__(self, recorder: Recorder, place: str) -> None:
+        self.known: set[bytes] = set()
         self._recorder = recorder
         self._place = os.path.join(place, "disk")
 
@@ -146,7 +153,7 @@ class Bench:
     def boot_all(self, scenario: Scenario, found: Sequence[State]) -> Tally:
         tally = Tally()
         for state in found:
-            tally.judge(state, self.boot(scenario, state))
+            self._judge(tally, scenario, state)
         return tally
 
     def boot_and_cut(
@@ -163,9 +170,11 @@ class Bench:
             try:
                 record = self._recorder.record(self._place, *job, start=state.tree)
             except JobError as error:
-                tally.judge(state, _fell_over(str(error)), before)
+                tally.judge(
+                    scenario.shape(state.tree, state.mark), state, _fell_over(str(error)), before
+                )
                 return tally
-        tally.judge(state, record.result, before)
+        tally.judge(scenario.shape(state.tree, state.mark), state, record.result, before)
         run = significant(Run(record.start, record.operations), scenario.insignificant)
         found = list(tally.disks(run, state.mark, killed))
         then = f"{before}{state.where()}; {'killed, ' if killed else ''}then "
@@ -174,8 +183,15 @@ class Bench:
             if number in chosen:
                 tally.add(self.boot_and_cut(scenario, again, 0, None, then))
             else:
-                tally.judge(again, self.boot(scenario, again), then)
+                self._judge(tally, scenario, again, then)
         return tally
+
+    def _judge(self, tally: Tally, scenario: Scenario, state: State, before: str = "") -> None:
+        """From each shape one boot: the next would be the same but for its random numbers."""
+        shape = scenario.shape(state.tree, state.mark)
+        if shape not in self.known:
+            self.known.add(shape)
+            tally.judge(shape, state, self.boot(scenario, state), before)
 
     @contextmanager
     def _disk(self, tree: Tree) -> Iterator[None]:

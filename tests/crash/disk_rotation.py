@@ -8,6 +8,7 @@ there are. A mark is what the servers remember, and what the command has said.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any, Final
 from fioagent.agent import Agent
 from fioagent.disk import LocalDisk
 from fioagent.rotation.rotator import Outcome, Result
-from tests.crash import memory, promises, simulated
+from tests.crash import canonical, memory, promises, simulated
 from tests.crash import tree as trees
 from tests.crash.cuts import Verdict
 from tests.crash.memory import MemoryDisk
@@ -92,6 +93,16 @@ class Rotation:
     polled: bool = False
 
     insignificant = ("var/sota/fioagent/lock",)  # who holds it, for a person to read
+
+    def shape(self, tree: Tree, mark: str) -> bytes:
+        """What is on the disk and at the servers, and what the command has said."""
+        before, disk = Mark.load(mark), _in_memory(tree)
+        nodes = [
+            (place, node.target if isinstance(node, Symlink) else node.mode)
+            for place, node in trees.listing(tree)
+        ]
+        said = [canonical.of(disk, STORAGE, Servers.load(before.servers)), before.said, nodes]
+        return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).digest()
 
     def prepare(self) -> str:
         servers = simulated.make_device(DISK, ROOT)

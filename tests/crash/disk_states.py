@@ -43,7 +43,7 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
 
 
 def _tell(scenario: Scenario, tally: Tally) -> None:
-    states, failures = len(tally.digests), len(tally.failures)
+    states, failures = len(tally.booted), len(tally.failures)
     said = f"{LAYER}: {scenario.name}: {states} states, {failures} failures"
     bounded = f", {tally.bounded} points with a share of their states" if tally.bounded else ""
     print(said + bounded, file=sys.stderr)
@@ -56,11 +56,11 @@ def _row(scenario: Scenario, tally: Tally, seconds: float) -> Row:
         scenario=scenario.name,
         store="file",
         points=tally.points,
-        states=len(tally.digests),
+        states=len(tally.booted),
         stranded=kinds.count("stranded"),
         broken=kinds.count("broken"),
-        rotated=tally.ended.get("rotated", 0),
-        reverted=tally.ended.get("reverted", 0),
+        rotated=tally.ended("rotated"),
+        reverted=tally.ended("reverted"),
         failures=tuple(f"{scenario.name}: {kind}: {line}" for kind, line in tally.failures),
         seconds=seconds,
     )

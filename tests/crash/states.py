@@ -10,7 +10,7 @@ ext4    data=ordered. Names, modes and sizes are lost from the end only, and
 strict  what POSIX promises and no more. fsync of a file keeps its data and mode,
         fsync of a directory its names; each other operation is kept or lost by
         itself; written data may also be zeros, or torn: before its last byte, in
-        the middle, at a block.
+        the middle, at a sector.
 
 Where a point has more choices than ``bound``, taken are: everything up to each
 operation and nothing after it, all and nothing with one deviation, and as many as
@@ -44,7 +44,7 @@ from tests.crash.tree import (
 )
 
 MODELS: Final = ("kill", "ext4", "strict")
-BLOCK: Final = 4096  # bytes
+SECTOR: Final = 512  # bytes, the least that storage writes as a whole
 BOUND: Final = 1024  # choices at one point
 
 # What becomes of one pending operation: its place among them, and what of it happens.
@@ -197,15 +197,15 @@ def _strict_fates(place: int, change: Change) -> Choice:
 
 
 def _torn(write: Write) -> list[Write]:
-    """What may be there instead: zeros; all but the last byte; one side of the middle, of a block.
+    """What may be there instead: zeros; all but the last byte; one side of the middle, of a sector.
 
     The side that is missing is zeros, or, at the end, not there at all.
     """
     whole, size = write.content, len(write.content)
-    first = BLOCK - write.offset % BLOCK
-    blocks = range(first, size, BLOCK)
+    first = SECTOR - write.offset % SECTOR
+    sectors = range(first, size, SECTOR)
     contents = [b"\0" * size, whole[:-1]]
-    for at in sorted({size // 2, *blocks[:1], *blocks[-1:]}):
+    for at in sorted({size // 2, *sectors}):
         head, tail = whole[:at], whole[at:]
         contents += [head, head + b"\0" * len(tail), b"\0" * len(head) + tail]
     different = dict.fromkeys(each for each in contents if each not in (b"", whole))

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import pytest
 
 from tests import needs
+from tests.crash import tree as trees
 from tests.crash.crew import Depth, Workers, workers
 from tests.crash.cuts import Tally, Verdict
 from tests.crash.recorder import Note
+from tests.crash.tree import Tree
 from tests.unit import toy_pair
 
 
@@ -24,6 +26,9 @@ class Toy:
 
     name = "toy"
     insignificant = ()
+
+    def shape(self, tree: Tree, mark: str) -> bytes:
+        return trees.digest(tree) + mark.encode()
 
     def prepare(self) -> str:
         for name in toy_pair.NAMES:
@@ -63,8 +68,8 @@ def test_a_sound_program_survives_a_cut_in_every_recovery(crew: Workers) -> None
     once, twice = cut(crew, Toy(), None, 2), cut(crew, Toy(), None, 2)
 
     assert once.failures == []
-    assert once.digests == twice.digests
-    assert len(once.digests) > 120
+    assert once.booted == twice.booted
+    assert len(once.booted) > 120
     assert once.bounded == 0
 
 
@@ -90,5 +95,5 @@ def test_a_boot_that_falls_over_is_a_failure_of_its_state(crew: Workers) -> None
     """One bad state must not end a proof of thousands."""
     tally = cut(crew, Falling(), 5)
 
-    assert len(tally.failures) == sum(tally.ended.values()) > 20
+    assert len(tally.failures) >= len(tally.booted) > 20
     assert all("fell over" in line for _, line in tally.failures)

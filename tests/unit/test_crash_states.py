@@ -147,8 +147,8 @@ def test_each_model_allows_what_it_says(
     assert contents(model, *operations) == expected
 
 
-def test_a_write_over_a_block_boundary_may_lose_either_side() -> None:
-    """The journal appends at any place of a block."""
+def test_a_write_over_a_sector_boundary_may_lose_either_side() -> None:
+    """The journal appends at any place of a sector."""
     start: Tree = {**START, 1: File(b"." * 4090, 0o600)}
     found = {
         node.content[4090:]
