@@ -20,7 +20,6 @@ from fioagent.model import CredentialRef, RotationId, Store
 from fioagent.ports import Clock, Disk, Services
 from fioagent.rotation import (
     identity,
-    machine,
     opening,
     policy,
     preflight,
@@ -194,7 +193,7 @@ class Agent:
             problem,
             None if certificate is None else self._due_at(certificate),
             rotation,
-            machine.fold(ended[-1].records) if ended else None,
+            ended[-1].rotation if ended else None,
             sum(len(each.unreported()) for each in (*ended, journal)),
         )
 

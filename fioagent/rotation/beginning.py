@@ -9,7 +9,7 @@ from datetime import datetime
 from fioagent import esturl
 from fioagent.errors import TemporaryError
 from fioagent.model import CredentialRef, Facts, RotationId, sha256_hex
-from fioagent.rotation import current_target, machine, policy, preflight
+from fioagent.rotation import current_target, policy, preflight
 from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Kind, Phase, Rotation
 from fioagent.site import Device
@@ -33,7 +33,7 @@ def plan(
     est_url = esturl.base_url(est_url)
     journals = [*journal.ended(), journal]
     _require_quota(device, journals)
-    ended = [rotation for each in journals[:-1] if (rotation := machine.fold(each.records))]
+    ended = [each.rotation for each in journals[:-1] if each.rotation]
     waiting = next((r for r in reversed(ended) if r.phase is not Phase.ABANDONED), None)
     if pair is None and waiting is not None and waiting.phase is Phase.SUPERSEDED:
         pair = pair_of(device, waiting)

@@ -43,14 +43,21 @@ class JournalDamagedError(ConfigError):
 
 
 class Journal:
-    """The journal of one device; reading it changes nothing. The directory is the lock's too."""
+    """The journal of one device; reading it changes nothing. The directory is the lock's too.
+
+    Attributes:
+        records: all of them, as loaded or added.
+        rotation: what they fold to; None where there are none.
+        lost: there was one, and nothing of it is left.
+    """
 
     def __init__(self, disk: Disk, directory: str) -> None:
         self._disk = disk
         self._directory = directory
         self.path = os.path.join(directory, NAME)
         self.records: list[Record] = []
-        self.lost = False  # there was one, and nothing of it is left
+        self.rotation: Rotation | None = None
+        self.lost = False
         self._suspect = False  # the file may differ from the records, or not be durable
 
     def load(self) -> Rotation | None:
@@ -67,15 +74,16 @@ class Journal:
         # It may end in a torn line; and what a process wrote that was killed may be
         # in memory alone, so nothing is built on it before the whole is written anew.
         self._suspect = content is not None
-        return None if content is None else _fold(self.path, self.records)
+        self.rotation = _fold(self.path, self.records)
+        return self.rotation
 
     def add(self, record: Record) -> Rotation:
         """Durable before this returns, with all before it, and folded."""
         records = machine.extended(self.records, record)
-        rotation = machine.fold(records)
+        appended = bool(self.records) and records[:-1] == self.records
+        rotation = machine.fold([record], self.rotation) if appended else machine.fold(records)
         if rotation is None:
             raise AssertionError("a record folds to a rotation")
-        appended = self.records and records[:-1] == self.records
         if appended and not self._suspect:
             self._suspect = True  # until the append has returned
             self._disk.append(self.path, _encoded(record))
@@ -84,7 +92,7 @@ class Journal:
             self._suspect = True
             self._disk.replace(self.path, _whole(records))
         self._suspect = False
-        self.records = records
+        self.records, self.rotation = records, rotation
         return rotation
 
     def start(self, records: list[Record]) -> Rotation:
@@ -93,7 +101,7 @@ class Journal:
         if rotation is None:
             raise AssertionError("a history has a beginning")
         self._disk.replace(self.path, _whole(records))
-        self.records = records
+        self.records, self.rotation = records, rotation
         return rotation
 
     def archive(self, rotation: Rotation) -> None:
@@ -103,10 +111,10 @@ class Journal:
         name = f"{_ARCHIVED}{latest + 1:06d}-{rotation.id}{_SUFFIX}"
         self._disk.rename(self.path, os.path.join(self._directory, name))
         self._disk.remove(self.path)  # a copy that a process was killed over
-        self.records = []
+        self.records, self.rotation = [], None
 
-    def set_aside(self) -> Rotation | None:
-        """Keep a copy of a damaged journal, and go on from its sound part; None where none is."""
+    def set_aside(self) -> None:
+        """Keep a copy of a damaged journal, and go on from its sound part."""
         kept = os.path.join(self._directory, DAMAGED)
         try:
             content = self._disk.read(self.path)
@@ -117,7 +125,12 @@ class Journal:
         if content and content != _whole(self.records):
             self._disk.replace(kept, content)
         self.lost = not self.records
-        return _fold(self.path, self.records)
+        self.rotation = _fold(self.path, self.records)
+
+    def amend(self, records: list[Record]) -> None:
+        """What must have been behind the sound part; durable with the next record."""
+        self.records = [*self.records, *records]
+        self.rotation = _fold(self.path, self.records)
 
     def ended(self) -> list[Journal]:
         """Journals of ended rotations, loaded, oldest first. Damaged ones are left out."""
@@ -137,8 +150,9 @@ class Journal:
 
     def unreported(self) -> list[dict[str, object]]:
         """Events that the gateway has not acknowledged, in order."""
-        rotation = machine.fold(self.records)
-        return [] if rotation is None else events.of(self.records)[rotation.reported :]
+        if self.rotation is None:
+            return []
+        return events.of(self.records)[self.rotation.reported :]
 
     def discard(self) -> None:
         self._disk.remove(self.path)

@@ -217,13 +217,12 @@ class HistoryError(ValueError):
     """Records that no run of ours can have written."""
 
 
-def fold(records: Iterable[Record]) -> Rotation | None:
-    """The rotation that ``records`` tell of; None where there are none.
+def fold(records: Iterable[Record], rotation: Rotation | None = None) -> Rotation | None:
+    """The rotation that ``records`` tell of, going on with ``rotation``; None without any.
 
     Raises:
         HistoryError: out of order, or incomplete.
     """
-    rotation: Rotation | None = None
     for record in records:
         rotation = _begin(record) if rotation is None else _after(rotation, record)
     return rotation

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fioagent import esturl
 from fioagent.errors import ConfigError
 from fioagent.model import CredentialRef, Facts, RotationId
-from fioagent.rotation import beginning, machine, takeover
+from fioagent.rotation import beginning, takeover
 from fioagent.rotation.ledger import Ledger
 from fioagent.rotation.machine import Kind, Phase, Rotation
 from fioagent.rotation.rotator import Outcome, Result
@@ -59,7 +59,7 @@ def wished(ledger: Ledger) -> Wish | None:
     ended: the gateway waits. Or one that fioconfig had begun and has no key of yet.
     """
     ended = ledger.journal.ended()
-    latest = machine.fold(ended[-1].records) if ended else None
+    latest = ended[-1].rotation if ended else None
     if latest is not None and latest.phase is Phase.SUPERSEDED:
         facts = latest.facts[Phase.SUPERSEDED]
         return Wish(RotationId(str(facts["by"])), str(facts["est_url"]))
@@ -76,7 +76,7 @@ def is_done(ledger: Ledger, rotation: RotationId) -> bool:
     marker = ledger.device.disk.read_if_there(ledger.device.site.completed_marker)
     if marker is not None and f'"RotationId":"{rotation}",'.encode() in marker:
         return True
-    ended = [machine.fold(each.records) for each in ledger.journal.ended()]
+    ended = [each.rotation for each in ledger.journal.ended()]
     return any(
         each is not None and each.id == rotation and each.phase is Phase.SUPERSEDED
         for each in ended

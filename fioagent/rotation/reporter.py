@@ -10,7 +10,6 @@ import json
 from typing import Final
 
 from fioagent.errors import AgentError, CredentialRefusedError, PeerError
-from fioagent.rotation import machine
 from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Kind, Record
 from fioagent.site import Device
@@ -38,7 +37,7 @@ class Reporter:
 
     def _may_speak(self) -> bool:
         """Not in the middle of a commit: events must not be the first use of the new pair."""
-        rotation = machine.fold(self._journal.records)
+        rotation = self._journal.rotation
         if rotation is None or not rotation.is_open:
             return True
         return self._device.live_credential() == rotation.live
@@ -53,8 +52,7 @@ class Reporter:
 
     def _deliver(self, journal: Journal) -> None:
         while batch := _first(journal.unreported()):
-            rotation = machine.fold(journal.records)
-            if rotation is None:
+            if journal.rotation is None:
                 raise AssertionError("events without a rotation")
             credential = self._device.live_credential()
             try:
@@ -63,7 +61,7 @@ class Reporter:
                 raise
             except PeerError:
                 pass  # a body that it will never take must not hold up all that follow
-            delivered = {"events": rotation.reported + len(batch)}
+            delivered = {"events": journal.rotation.reported + len(batch)}
             journal.add(Record(Kind.REPORTED, self._device.clock.now(), facts=delivered))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fioagent.errors import ConfigError
 from fioagent.model import CredentialRef, Facts
-from fioagent.rotation import hindsight, leftovers, machine, opening
+from fioagent.rotation import hindsight, leftovers, opening
 from fioagent.rotation.ledger import Ledger
 from fioagent.rotation.machine import BEFORE_COMMIT, Kind, Phase, Record, Rotation
 from fioagent.rotation.preflight import require_pair
@@ -20,13 +20,12 @@ def set_aside(ledger: Ledger) -> Rotation | None:
     which side of the commit it was, and the gateway may have heard of the new key
     in any case. The damaged journal is in its place until the next record is made.
     """
-    sound = ledger.journal.set_aside()
-    if sound is None:
+    journal = ledger.journal
+    journal.set_aside()
+    if journal.rotation is None:
         return opening.taken_over(ledger, None)
-    ledger.follow(sound)
-    ledger.journal.records += _missing(ledger, sound)
-    rotation = machine.fold(ledger.journal.records)
-    return None if rotation is None else replace(rotation, announced=True)
+    journal.amend(_missing(ledger, ledger.follow(journal.rotation)))
+    return replace(journal.rotation, announced=True)
 
 
 def unremembered_pair(device: Device) -> CredentialRef | None:

@@ -8,6 +8,7 @@ torn counts what is there, zeros or missing, and about where it was cut.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -94,6 +95,7 @@ def _document(content: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+@functools.lru_cache(maxsize=8192)
 def _record(line: bytes) -> str:
     try:
         return _masked(json.dumps(json.loads(line[9:])))

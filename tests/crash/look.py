@@ -115,6 +115,7 @@ def at(disk: Disk, storage: str) -> Look:
     )
 
 
+@functools.lru_cache(maxsize=1024)
 def live_paths(sota: bytes) -> tuple[str, str]:
     """Key and certificate that a sota.toml names; empty where it names none."""
     try:

@@ -8,7 +8,6 @@ promise of ours rests on them; modes are in, because one does.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -179,7 +178,7 @@ def digest(tree: Tree) -> bytes:
                 said = ("link", node.target)
             case Directory():
                 said = ("directory", node.mode)
-        whole.update(json.dumps([path, *said]).encode())
+        whole.update(repr((path, *said)).encode())
         if isinstance(node, File):
             whole.update(node.content)
     return whole.digest()
