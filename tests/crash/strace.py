@@ -47,7 +47,10 @@ def calls(lines: Iterable[str]) -> Iterator[Call]:
             continue
         whole = line
         if resumed := _RESUMED.match(line):
-            whole = f"{resumed[1]} {begun.pop(resumed[1])}{resumed[2]}"
+            beginning = begun.pop(resumed[1], None)
+            if beginning is None:
+                continue  # of a process that was at it before the log was listened to
+            whole = f"{resumed[1]} {beginning}{resumed[2]}"
         found = _LINE.match(whole)
         if found is None or found[4] == "?" or found[4].startswith("-"):
             continue

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import needs
+from tests.crash import strace
 from tests.crash import tree as trees
 from tests.crash.recorder import JobError, Recorder, recording
 from tests.crash.trace import NotUnderstoodError
@@ -218,3 +219,19 @@ def test_a_tree_is_written_as_it_was_read(recorder: Recorder, place: str, tmp_pa
     trees.write(tree, str(tmp_path / "copy"))
 
     assert trees.digest(trees.read(place)) == trees.digest(trees.read(str(tmp_path / "copy")))
+
+
+def test_a_call_that_another_process_interrupted_is_whole_again() -> None:
+    lines = ["7 fsync(3</x> <unfinished ...>", "8 close(4) = 0", "7 <... fsync resumed>) = 0"]
+
+    assert [(call.process, call.name) for call in strace.calls(lines)] == [
+        ("8", "close"),
+        ("7", "fsync"),
+    ]
+
+
+def test_a_call_that_began_before_the_log_is_left_out() -> None:
+    """Of the process that made the child: its fork may return after the child's first word."""
+    lines = ["6 <... clone resumed>) = 7", "7 close(4) = 0"]
+
+    assert [call.process for call in strace.calls(lines)] == ["7"]
