@@ -88,9 +88,8 @@ class Journal:
             self._suspect = True  # until the append has returned
             self._disk.append(self.path, _encoded(record))
         else:
-            # Whole or not at all: a journal without its beginning would be damage.
             self._suspect = True
-            self._disk.replace(self.path, _whole(records))
+            self._write_anew(records)
         self._suspect = False
         self.records, self.rotation = records, rotation
         return rotation
@@ -100,9 +99,16 @@ class Journal:
         rotation = _fold(self.path, records)
         if rotation is None:
             raise AssertionError("a history has a beginning")
-        self._disk.replace(self.path, _whole(records))
+        self._write_anew(records)
         self.records, self.rotation = records, rotation
         return rotation
+
+    def _write_anew(self, records: list[Record]) -> None:
+        """Whole or not at all: a journal without its beginning would be damage."""
+        if not self.records and (ended := self._ended_names()):
+            # The one before gave its name up, in memory perhaps: a process was killed over that.
+            self._disk.settle([os.path.join(self._directory, ended[-1])])
+        self._disk.replace(self.path, _whole(records))
 
     def archive(self, rotation: Rotation) -> None:
         """Out of the way, but still there."""
