@@ -11,6 +11,7 @@ from typing import Final
 from tests.crash.mutant import Mutant
 
 _TEST_DISK: Final = "tests/unit/test_disk.py"
+_TEST_DURABLE: Final = "tests/unit/test_disk_durable.py"
 _TEST_KEYS: Final = "tests/unit/test_keystore_file.py"
 _BAD_INPUT: Final = "tests/test_bad_input.py"
 
@@ -53,7 +54,7 @@ FILES: Final = (
         "disk.py",
         "os.replace(temporary, path)\n            _sync_directory(os.path.dirname(path))",
         "os.replace(temporary, path)",
-        ("3",),
+        (_TEST_DURABLE,),
     ),
     Mutant(
         "rename-directory-unsynced",
@@ -147,8 +148,9 @@ FILES: Final = (
         "journal-begun-by-appending",
         "a journal is there with its beginning or not at all",
         "rotation/journal.py",
-        "self._disk.replace(self.path, _whole(records))\n        self._suspect",
-        "self._disk.append(self.path, _whole(records))\n        self._suspect",
+        "self._disk.replace(self.path, _whole(records))\n",
+        "put = self._disk.replace if self.records else self._disk.append\n"
+        "        put(self.path, _whole(records))\n",
         ("2", "3"),
     ),
     Mutant(
@@ -185,6 +187,14 @@ FILES: Final = (
         "        self.settle(rotation)\n",
         "",
         ("3",),
+    ),
+    Mutant(
+        "archive-not-settled",
+        "the events of the rotation before survive the beginning of the next",
+        "rotation/journal.py",
+        "            self._disk.settle([os.path.join(self._directory, ended[-1])])\n",
+        "            pass\n",
+        ("tests/unit/test_journal_ended.py",),
     ),
     Mutant(
         "key-generated-anew",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
+from fioagent.disk import LocalDisk
+from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Phase, Record
 
 from . import journals
@@ -46,6 +49,34 @@ def test_an_ended_rotation_that_is_damaged_hides_no_other(tmp_path: Path) -> Non
 
     assert ["b"] == [str(j.records[0].facts["id"]) for j in journals.journal(tmp_path).ended()]
     assert b"?" == (tmp_path / name).read_bytes()
+
+
+def test_an_archive_is_durable_before_the_next_journal_takes_its_name(tmp_path: Path) -> None:
+    """A process that was killed over the archive may have left it in memory alone."""
+    name = _archived(tmp_path, [_begun("a", 1), reached(Phase.ABANDONED)])
+    disk = Told()
+
+    Journal(disk, str(tmp_path)).add(_begun("b", 2))
+
+    assert [f"settle {name}", "replace rotation.journal"] == disk.told
+
+
+class Told(LocalDisk):
+    """What was made durable, and when."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def settle(self, paths: Iterable[str]) -> None:
+        names = list(paths)
+        self.told += [f"settle {os.path.basename(name)}" for name in names]
+        super().settle(names)
+
+    def replace(
+        self, path: str, content: bytes, *, mode: int = 0o600, keep_time: bool = False
+    ) -> None:
+        self.told.append(f"replace {os.path.basename(path)}")
+        super().replace(path, content, mode=mode, keep_time=keep_time)
 
 
 def test_an_ended_rotation_still_takes_what_was_delivered(tmp_path: Path) -> None:
