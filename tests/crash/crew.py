@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, cast
 
 from tests.crash.cuts import Bench, Run, Scenario, Tally, draw
+from tests.crash.known import Known
 from tests.crash.recorder import recording
 from tests.crash.states import State
 
@@ -123,8 +124,7 @@ def _work(tasks: Connection, place: str) -> None:
             try:
                 scenario, *task = tasks.recv()
                 if scenario != at_hand:
-                    bench.known.clear()
-                    at_hand = scenario
+                    at_hand, bench.known = scenario, Known(os.path.join(place, f"known-{scenario}"))
                 tasks.send(_answer(bench, *task))
             except (EOFError, BrokenPipeError):
                 return

@@ -20,6 +20,7 @@ from typing import Final, Protocol
 
 from tests.crash import told
 from tests.crash import tree as trees
+from tests.crash.known import Known
 from tests.crash.recorder import JobError, Note, Recorder
 from tests.crash.states import MODELS, Counts, State, distinct, states
 from tests.crash.tree import Directory, Operation, Tree, Truncate, Write
@@ -131,7 +132,7 @@ class Bench:
     """
 
     def __init__(self, recorder: Recorder, place: str) -> None:
-        self.known: set[bytes] = set()
+        self.known = Known(os.path.join(place, "known"))
         self._recorder = recorder
         self._place = os.path.join(place, "disk")
 
@@ -189,8 +190,7 @@ class Bench:
     def _judge(self, tally: Tally, scenario: Scenario, state: State, before: str = "") -> None:
         """From each shape one boot: the next would be the same but for its random numbers."""
         shape = scenario.shape(state.tree, state.mark)
-        if shape not in self.known:
-            self.known.add(shape)
+        if self.known.add(shape):
             tally.judge(shape, state, self.boot(scenario, state), before)
 
     @contextmanager
