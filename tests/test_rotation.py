@@ -53,6 +53,18 @@ def test_every_phase_is_reached_in_order_and_told_live(world: World) -> None:
     assert ran.err == ""
 
 
+def test_what_the_gateway_may_learn_is_written_down_before_it_is_told(world: World) -> None:
+    """That it may know the new key, and that it may have seen it in use."""
+    world.rotate()
+
+    (name,) = world.journal_names()
+    lines = (world.storage / "fioagent" / name).read_bytes().splitlines()[1:]
+    records = [json.loads(line[9:]) for line in lines]
+    said = [(each["kind"], each.get("phase")) for each in records]
+    for phase in ("locked", "confirmed"):
+        assert said[said.index(("phase", phase)) - 1] == ("attempt", phase)
+
+
 def test_every_line_fits_a_serial_console(world: World) -> None:
     """80 columns, nothing but ASCII."""
     ran = world.rotate()

@@ -62,7 +62,7 @@ FILES: Final = (
         "disk.py",
         "os.replace(path, new)\n            _sync_directory(os.path.dirname(new))",
         "os.replace(path, new)",
-        ("3",),
+        (_TEST_DURABLE,),
     ),
     Mutant(
         "remove-directory-unsynced",
@@ -169,7 +169,7 @@ FILES: Final = (
         "rotation/machine.py",
         "ATTEMPTS: Final = frozenset((Phase.LOCKED, Phase.CONFIRMED))",
         "ATTEMPTS: Final = frozenset((Phase.LOCKED,))",
-        ("2",),
+        ("tests/test_rotation.py",),
     ),
     Mutant(
         "key-in-the-journal",
