@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fioagent import __version__
+from fioagent import __version__, launch
 from fioagent.errors import AgentError, PeerError, TemporaryError
 from fioagent.model import Exit
 
@@ -122,6 +122,26 @@ def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return Exit.DONE if now.problem is None else Exit.CONFIG
 
 
+def _daemon(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if not arguments.check:
+        launch.become_resident(arguments, environ)
+    from fioagent import agent  # noqa: PLC0415  # as in _once
+
+    try:
+        launch.resident_arguments(arguments, environ)
+        with agent.opened(arguments.config, environ):
+            message = "the configuration can be used"
+    except AgentError as error:
+        if arguments.json:
+            _emit_end("needs-person", _exit_of(error), str(error), error.hint)
+        raise
+    if arguments.json:
+        _emit_end("ready", Exit.DONE, message, None)
+    else:
+        _say(message)
+    return Exit.DONE
+
+
 def _emit(value: Mapping[str, object]) -> None:
     _say(json.dumps(value))
 
@@ -167,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_rotate(commands.add_parser, common)
+    launch.add(commands.add_parser, common).set_defaults(command=_daemon)
     recover = commands.add_parser(
         "recover",
         parents=[common],

@@ -16,6 +16,7 @@ PACKAGE = TOP / "fioagent"
 MAX_LINES = 350
 
 PURE = {
+    "answers",
     "certcheck",
     "config.document",
     "config.trigger",
@@ -30,6 +31,7 @@ PURE = {
     "rotation.machine",
     "rotation.policy",
     "sota",
+    "supervise",
     "x509",
 }
 ADAPTERS = {
@@ -39,10 +41,16 @@ ADAPTERS = {
     "gateway",
     "http",
     "keystore.file",
+    "notify",
     "sessions",
     "systemd",
     "tls",
+    "worker",
 }
+# Composition roots: the agent's, and the resident service's, which must not load the other.
+ROOTS = {"agent", "daemon"}
+# What the resident process may load, besides what a bare interpreter has; each costs memory.
+RESIDENT = {"__future__", "_signal", "_socket", "select"}
 # What pure code has no business with; os.path computes, the rest of os acts.
 EFFECTFUL = {"fcntl", "random", "requests", "shutil", "socket", "subprocess", "tempfile", "time"}
 ROTATION = {
@@ -100,7 +108,7 @@ def test_the_rotation_reaches_the_world_through_ports_alone(name: str) -> None:
     assert not ours(AGENT[name]) & (ADAPTERS | {"agent", "cli", "words"})
 
 
-@pytest.mark.parametrize("name", sorted(set(AGENT) - ADAPTERS - {"agent"}))
+@pytest.mark.parametrize("name", sorted(set(AGENT) - ADAPTERS - ROOTS))
 def test_only_the_composition_root_builds_adapters(name: str) -> None:
     """Adapters know each other; nobody else knows them."""
     assert not ours(AGENT[name]) & ADAPTERS
@@ -147,6 +155,20 @@ def test_the_map_shows_every_room() -> None:
     text = (TOP / "ARCHITECTURE.md").read_text()
     for name in [*AGENT, *modules(factory=True)]:
         assert f"{name.rpartition('.')[2]}.py" in text, name
+
+
+def test_the_resident_process_loads_next_to_nothing() -> None:
+    """No TLS, no cryptography, no parser, no enum: it stays in memory for as long as it runs."""
+    program = (
+        "import sys; before = set(sys.modules); "
+        f"sys.path.append({str(TOP)!r}); import fioagent.daemon; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True
+    )
+    others = {name for name in done.stdout.split() if not name.startswith("fioagent")}
+    assert others <= RESIDENT
 
 
 def test_status_loads_neither_http_nor_the_factory(world: World) -> None:

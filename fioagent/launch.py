@@ -1,0 +1,115 @@
+"""``fioagent daemon``: from the command line to the resident process.
+
+The command line's interpreter has argparse and all that ``site`` brings; the
+service would carry that for ever. So this process becomes another, with the
+same number: an interpreter without ``site`` that runs ``resident.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
+
+from fioagent.errors import ConfigError
+
+INTERVAL_S = 300.0  # fioconfig's
+CHECK_IN_LIMIT_S = 900.0  # handlers of several files, each with a limit of its own
+ROTATE_LIMIT_S = 900.0  # a slow token and a slow line; each request has a limit of its own
+
+
+def add(
+    add: Callable[..., argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> argparse.ArgumentParser:
+    """The command with its options; what it calls is the command line's business."""
+    daemon = add(
+        "daemon",
+        parents=[common],
+        help="stay, check in every few minutes, and rotate when it is time",
+        description="The resident service: starts 'fioagent check-in' at its interval and "
+        "'fioagent rotate' when one is wanted, each with a time limit. SIGHUP: look at the "
+        "configuration again and check in at once.",
+    )
+    daemon.add_argument(
+        "--check",
+        action="store_true",
+        help="only say whether the configuration can be used, e.g. fioagent daemon --check",
+    )
+    daemon.add_argument(
+        "-i",
+        "--interval",
+        metavar="SECONDS",
+        help=f"from check-in to check-in (default: DAEMON_INTERVAL, else {INTERVAL_S:g}), "
+        "e.g. --interval 600",
+    )
+    daemon.add_argument(
+        "--check-in-limit",
+        metavar="SECONDS",
+        default=CHECK_IN_LIMIT_S,
+        help="how long a check-in may take, handlers included (default: %(default)g), "
+        "e.g. --check-in-limit 1800",
+    )
+    daemon.add_argument(
+        "--rotate-limit",
+        metavar="SECONDS",
+        default=ROTATE_LIMIT_S,
+        help="how long one run of a rotation may take; the next goes on (default: %(default)g), "
+        "e.g. --rotate-limit 1800",
+    )
+    return daemon
+
+
+def become_resident(arguments: argparse.Namespace, environ: Mapping[str, str]) -> NoReturn:
+    """This process is the service from here on.
+
+    Raises:
+        ConfigError: an option or DAEMON_INTERVAL is no number of seconds.
+    """
+    orders = resident_arguments(arguments, environ)
+    os.execve(sys.executable, orders, dict(environ))  # noqa: S606  # nothing of a shell is wanted
+
+
+def resident_arguments(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[str]:
+    """The command line of the resident process."""
+    given = arguments.interval
+    interval = (
+        _seconds("DAEMON_INTERVAL", environ.get("DAEMON_INTERVAL") or INTERVAL_S)
+        if given is None
+        else _seconds("--interval", given)
+    )
+    limits = (
+        _seconds("--check-in-limit", arguments.check_in_limit),
+        _seconds("--rotate-limit", arguments.rotate_limit),
+    )
+    resident = os.path.join(os.path.dirname(os.path.abspath(__file__)), "resident.py")
+    options = [word for path in arguments.config for word in ("--config", path)]
+    return [
+        *(sys.executable, "-I", "-S", resident),
+        *(f"{seconds:g}" for seconds in (interval, *limits)),
+        *_program(sys.argv),
+        *(["--", *options] if options else []),
+    ]
+
+
+def _program(started_as: Sequence[str]) -> list[str]:
+    """What workers are started as: as we were."""
+    program = os.path.abspath(started_as[0])
+    if os.path.basename(program) == "__main__.py":
+        return [sys.executable, "-m", "fioagent"]
+    return [program]
+
+
+def _seconds(name: str, value: str | float) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= 7 * 86_400:
+        raise ConfigError(
+            f"cannot use {name} {value!r}: it is not a number of seconds, a week at most",
+            hint=f"correct it in /etc/default/fioconfig or on the command line, such as {name} 300",
+        )
+    return seconds
