@@ -160,7 +160,7 @@ def test_the_map_shows_every_room() -> None:
 def test_the_resident_process_loads_next_to_nothing() -> None:
     """No TLS, no cryptography, no parser, no enum: it stays in memory for as long as it runs."""
     program = (
-        "import sys; before = set(sys.modules); "
+        "import os, sys; before = set(sys.modules); "
         f"sys.path.append({str(TOP)!r}); import fioagent.daemon; "
         "print(*sorted(set(sys.modules) - before))"
     )

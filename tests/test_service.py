@@ -1,0 +1,155 @@
+"""The service under a real systemd, by the units that are shipped, in their sandbox.
+
+What differs from a device: where storage.path and Python are, which the sandbox
+would hide, and the program that the units start.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests import needs, systemd_machine
+from tests.world import World
+
+TOP: Final = Path(__file__).resolve().parent.parent
+SHIPPED: Final = TOP / "packaging" / "systemd"
+UNITS: Final = sorted(
+    path.name for path in SHIPPED.iterdir() if path.suffix in (".service", ".path")
+)
+SERVICES: Final = [name for name in UNITS if name.endswith(".service")]
+PYTHON: Final = shlex.quote(sys.executable)
+# A check-in that wants what the file beside it says, every other command as it is.
+PROGRAM: Final = """#!/bin/sh
+cd {top} || exit 1
+if [ "$1" = check-in ]; then cat {directory}/check-in; exit; fi
+exec {python} -m fioagent "$@"
+"""
+WANTED: Final = '{"result": "unchanged", "rotation": {"wanted": true, "next_at": null}}\n'
+UNCHANGED: Final = '{"result": "unchanged", "rotation": {"wanted": false, "next_at": null}}\n'
+
+
+def shipped(world: World, name: str, command: str | None = None) -> str:
+    """A unit as it is shipped, for a device directory; ``command`` instead of its own."""
+    text = (SHIPPED / name).read_text().replace("/var/sota", str(world.storage))
+    # The tests' Python and files may lie in both.
+    text = text.replace("ProtectHome=yes", "ProtectHome=read-only")
+    text = text.replace("PrivateTmp=yes", "PrivateTmp=no")
+    environ = "".join(f"Environment={k}={v}\n" for k, v in world.device.env.items())
+    started = re.search(r"^ExecStart=/usr/bin/fioagent (.*)$", text, re.MULTILINE)
+    if started is None:
+        return text
+    default = f"{sys.executable} -m fioagent {started[1]}"
+    program = f"WorkingDirectory={TOP}\n{environ}ExecStart={command or default}"
+    return text.replace(started[0], program)
+
+
+def daemon(world: World, interval_s: float, check_in: str) -> str:
+    """The service unit with a check-in of the test's own; all else is the real thing."""
+    directory = world.device.directory
+    (directory / "check-in").write_text(check_in)
+    program = directory / "program"
+    program.write_text(PROGRAM.format(top=TOP, directory=directory, python=PYTHON))
+    program.chmod(0o755)
+    resident = TOP / "fioagent" / "resident.py"
+    command = f"{sys.executable} -I -S {resident} {interval_s} 60 60 {program}"
+    return shipped(world, "fioagent.service", command)
+
+
+def booted(world: World, scratch: Path, units: dict[str, str], script: str) -> str:
+    """What ``script`` prints in a machine with these units."""
+    prepare = f"cd {TOP}\nshow() {{ systemctl show --value -p $1 fioagent.service; }}\n"
+    return systemd_machine.run(scratch, units, prepare + script, writable=[world.device.directory])
+
+
+def until(condition: str) -> str:
+    return f"until {condition}; do :; done\n"
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_units_are_taken_word_for_word(tmp_path: Path, name: str) -> None:
+    """systemd ignores what it does not know."""  # noqa: D403  # its name
+    needs.root_and("systemd-analyze")
+    for each in UNITS:
+        text = (SHIPPED / each).read_text().replace("/usr/bin/fioagent", "/bin/true")
+        (tmp_path / each).write_text(text)
+
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", str(tmp_path / name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_units_are_well_confined(name: str) -> None:
+    """2.0 of 10 at most; fioconfig's are at 9.6."""
+    needs.root_and("systemd-analyze")
+    done = subprocess.run(
+        [
+            *("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager"),
+            str(SHIPPED / name),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_units_open_with_a_note_to_the_administrator(name: str) -> None:
+    """What it is for, and how to turn it off."""
+    note = (SHIPPED / name).read_text().partition("[Unit]")[0].splitlines()
+
+    assert len(note) >= 2
+    assert all(line.startswith("#") for line in note)
+
+
+def test_the_service_starts_reloads_and_stops(world: World, tmp_path: Path) -> None:
+    """``systemctl start`` returns when it is ready, ``reload`` when it has looked again."""
+    script = "systemctl start fioagent.service; echo started $?\nshow StatusText\n"
+    script += "systemctl reload fioagent.service; echo reloaded $?\n"
+    script += until('[ "$(show StatusText | cut -d" " -f5-)" = "check-in: unchanged" ]')
+    script += "show ActiveState; systemctl stop fioagent.service; echo stopped $?\n"
+    script += "show Result; show NRestarts; show ActiveState\n"
+    script += "journalctl -o cat -t fioagent\n"
+
+    output = booted(
+        world, tmp_path, {"fioagent.service": daemon(world, 3600, UNCHANGED)}, script
+    ).splitlines()
+
+    assert output[0] == "started 0"
+    assert re.fullmatch(r"waits until [0-9:]{8} UTC; check: the configuration .*", output[1])
+    assert output[2:8] == ["reloaded 0", "active", "stopped 0", "success", "0", "inactive"]
+    assert output[8:] == [
+        "started, check-in every 3600 s",
+        "configuration read again",
+        "stopped",
+    ]
+
+
+def test_a_service_that_hangs_is_started_again(world: World, tmp_path: Path) -> None:
+    """systemd waits for signs of life; what the service had started ends with it."""  # noqa: D403
+    text = daemon(world, 0.1, UNCHANGED).replace("WatchdogSec=15min", "WatchdogSec=2")
+    text = text.replace("RestartSec=10", "RestartSec=0")
+    script = "systemctl start fioagent.service\nfirst=$(show MainPID)\nkill -STOP $first\n"
+    script += until('[ "$(show NRestarts)" = 1 ] && [ "$(show ActiveState)" = active ]')
+    script += '[ "$(show MainPID)" != "$first" ] && echo another process\n'
+    script += "kill -0 $first 2>/dev/null || echo the first is gone\n"
+
+    output = booted(world, tmp_path, {"fioagent.service": text}, script)
+
+    assert output.splitlines() == ["another process", "the first is gone"]
