@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from fioagent import __version__, launch
 from fioagent.errors import AgentError, PeerError, TemporaryError
+from fioagent.log import Log
 from fioagent.model import Exit
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ exit status: 0 done or nothing to do, 1 failed and the old credential is live,
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run one command; its exit code."""
     arguments = _parser().parse_args(argv)
+    environ = os.environ if environ is None else environ
     command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
     try:
-        code = command(arguments, os.environ if environ is None else environ)
+        code = command(arguments, environ)
     except AgentError as error:
-        _complain(error)
         code = _exit_of(error)
+        _complain(error, code, environ)
     except KeyboardInterrupt:
         print("interrupted; 'fioagent rotate --now' goes on from here", file=sys.stderr)
         code = Exit.TRY_AGAIN
@@ -71,16 +73,18 @@ def _once(
 ) -> int:
     """One thing done with the device's agent, told as it goes."""
     # Imported late: "fioagent --help" needs none of it.
-    from fioagent import agent, words  # noqa: PLC0415  # see above
+    from fioagent import agent, narration, words  # noqa: PLC0415  # see above
 
-    started = time.monotonic()
+    started, journal = time.monotonic(), Log(environ)
 
     def watch(done: Progress) -> None:
         elapsed = time.monotonic() - started
+        if journal.is_journal:
+            narration.phase(journal, done)
         if arguments.json:
             fields = {"elapsed_s": round(elapsed, 3), "facts": words.shown(done.facts)}
             _emit({"event": "phase", "phase": done.phase.value, **fields})
-        else:
+        elif not journal.is_journal:
             _say("\n".join(words.progress(done, elapsed)))
 
     try:
@@ -90,14 +94,23 @@ def _once(
         if arguments.json:
             _emit_end("not-begun", _exit_of(error), str(error), error.hint)
         raise
-    code = words.EXIT[outcome.result]
+    return _tell_end(arguments, environ, outcome)
+
+
+def _tell_end(arguments: argparse.Namespace, environ: Mapping[str, str], outcome: Outcome) -> Exit:
+    from fioagent import narration, words  # noqa: PLC0415  # as in _once
+
+    code, journal = words.EXIT[outcome.result], Log(environ)
     if arguments.json:
-        _emit_end(outcome.result.value, code, outcome.message, outcome.hint)
-    elif code is Exit.DONE:
+        next_at = words.next_try(outcome.rotation)
+        _emit_end(outcome.result.value, code, outcome.message, outcome.hint, next_at)
+    if journal.is_journal:
+        narration.end(journal, outcome)
+    elif code is not Exit.DONE:
+        _complain(AgentError(outcome.message, hint=outcome.hint), code, environ)
+    elif not arguments.json:
         for line in words.outcome(outcome):
             _say(line)
-    if code is not Exit.DONE:
-        _complain(AgentError(outcome.message, hint=outcome.hint))
     return code
 
 
@@ -154,11 +167,20 @@ def _say(text: str) -> None:
         sys.stdout = open(os.devnull, "w", encoding="ascii")  # noqa: SIM115  # until the exit
 
 
-def _emit_end(result: str, code: Exit, message: str, hint: str | None) -> None:
-    _emit({"event": "end", "result": result, "exit": int(code), "message": message, "hint": hint})
+def _emit_end(
+    result: str, code: Exit, message: str, hint: str | None, next_at: str | None = None
+) -> None:
+    said = {"result": result, "exit": int(code), "message": message, "hint": hint}
+    _emit({"event": "end", **said, "next_at": next_at})
 
 
-def _complain(error: AgentError) -> None:
+def _complain(error: AgentError, code: Exit, environ: Mapping[str, str]) -> None:
+    journal = Log(environ)
+    if journal.is_journal:
+        from fioagent import narration  # noqa: PLC0415  # as in _once
+
+        narration.trouble(journal, error, code)
+        return
     print(f"fioagent: {error}", file=sys.stderr)
     if error.hint is not None:
         print(f"  {error.hint}", file=sys.stderr)

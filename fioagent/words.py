@@ -34,13 +34,14 @@ def shown(facts: Facts) -> dict[str, str | int | bool]:
 
 def progress(done: Progress, elapsed_s: float) -> list[str]:
     """Seconds since the start, phase, what is true now; folded for a console of 80 columns."""
-    line = f"{elapsed_s:7.2f} s  {done.phase.value:<21}  {_meaning(done.phase, done.facts)}"
+    line = f"{elapsed_s:7.2f} s  {done.phase.value:<21}  {meaning(done.phase, done.facts)}"
     return textwrap.wrap(
         line, WIDTH, subsequent_indent=" " * 34, break_long_words=False, break_on_hyphens=False
     )
 
 
-def _meaning(phase: Phase, facts: Facts) -> str:
+def meaning(phase: Phase, facts: Facts) -> str:
+    """What is true now."""
     if phase in _MEANINGS:
         return _MEANINGS[phase].format_map(facts)
     if phase is Phase.CERT_ISSUED:
@@ -143,16 +144,22 @@ def _certificate_json(now: Status) -> dict[str, object] | None:
 def _rotation_json(rotation: Rotation | None) -> dict[str, object] | None:
     if rotation is None:
         return None
-    paused, until = rotation.paused, policy.next_try(rotation) if rotation.is_open else None
+    paused = rotation.paused
     return {
         "id": rotation.id,
         "phase": rotation.phase.value,
         "begun_at": rotation.begun_at.isoformat(),
         "est_server": rotation.est_url,
         "waits_because": None if paused is None else paused.reason,
-        "next_try_at": None if until is None else until.isoformat(),
+        "next_try_at": next_try(rotation),
         "failed_because": rotation.facts[rotation.phase].get("reason"),
     }
+
+
+def next_try(rotation: Rotation | None) -> str | None:
+    """When an open rotation is tried again, ISO 8601; None where nothing speaks against at once."""
+    until = policy.next_try(rotation) if rotation is not None and rotation.is_open else None
+    return None if until is None else until.isoformat()
 
 
 def _minute(moment: datetime) -> str:

@@ -6,16 +6,21 @@ would hide, and the program that the units start.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
 
+from fioagent import log
 from tests import needs, systemd_machine
+from tests.slow_line import slow_line
 from tests.world import World
 
 TOP: Final = Path(__file__).resolve().parent.parent
@@ -25,19 +30,24 @@ UNITS: Final = sorted(
 )
 SERVICES: Final = [name for name in UNITS if name.endswith(".service")]
 PYTHON: Final = shlex.quote(sys.executable)
-# A check-in that wants what the file beside it says, every other command as it is.
+# A check-in that answers what the file beside it says; an operator who wants certs-1.
 PROGRAM: Final = """#!/bin/sh
 cd {top} || exit 1
 if [ "$1" = check-in ]; then cat {directory}/check-in; exit; fi
+if [ "$1" = rotate ]; then shift; set -- rotate --now --id certs-1 "$@"; fi
 exec {python} -m fioagent "$@"
 """
 WANTED: Final = '{"result": "unchanged", "rotation": {"wanted": true, "next_at": null}}\n'
 UNCHANGED: Final = '{"result": "unchanged", "rotation": {"wanted": false, "next_at": null}}\n'
+# A reload checks in at once.
+BEGIN: Final = "systemctl start fioagent.service; systemctl reload fioagent.service\n"
 
 
 def shipped(world: World, name: str, command: str | None = None) -> str:
     """A unit as it is shipped, for a device directory; ``command`` instead of its own."""
     text = (SHIPPED / name).read_text().replace("/var/sota", str(world.storage))
+    text = text.replace("-/etc/sota", f"-{world.device.directory}/etc/sota")
+    text = text.replace("-/run/secrets", f"-{world.device.env['SECRETS_DIR']}")
     # The tests' Python and files may lie in both.
     text = text.replace("ProtectHome=yes", "ProtectHome=read-only")
     text = text.replace("PrivateTmp=yes", "PrivateTmp=no")
@@ -66,6 +76,19 @@ def booted(world: World, scratch: Path, units: dict[str, str], script: str) -> s
     """What ``script`` prints in a machine with these units."""
     prepare = f"cd {TOP}\nshow() {{ systemctl show --value -p $1 fioagent.service; }}\n"
     return systemd_machine.run(scratch, units, prepare + script, writable=[world.device.directory])
+
+
+def later(world: World, delay_s: float) -> contextlib.ExitStack:
+    """Gateway and EST server answer late, so that phases can be seen; until closed."""
+    stack = contextlib.ExitStack()
+    settings = Path(world.device.env["FIOAGENT_CONFIG"])
+    for url in (world.urls.gateway, world.urls.est):
+        port = urlsplit(url).port
+        assert port is not None
+        slow = stack.enter_context(slow_line(port, delay_s))
+        for path in (world.sota_toml, settings):
+            path.write_text(path.read_text().replace(f":{port}", f":{slow}"))
+    return stack
 
 
 def until(condition: str) -> str:
@@ -153,3 +176,84 @@ def test_a_service_that_hangs_is_started_again(world: World, tmp_path: Path) -> 
     output = booted(world, tmp_path, {"fioagent.service": text}, script)
 
     assert output.splitlines() == ["another process", "the first is gone"]
+
+
+def test_a_rotation_in_the_sandbox_and_its_history_in_the_journal(
+    world: World, tmp_path: Path
+) -> None:
+    """What it writes is within reach, what others own is not; the fields find it again."""
+    unit = daemon(world, 3600, WANTED)
+    script = BEGIN + until('case "$(show StatusText)" in *"rotate: rotated"*) ;; *) false;; esac')
+    script += "systemctl stop fioagent.service\n"
+    script += "id=$(journalctl -o cat --output-fields=FIOAGENT_ROTATION_ID FIOAGENT_PHASE=begun)\n"
+    script += "journalctl -o json FIOAGENT_ROTATION_ID=$id\n"
+
+    output = booted(world, tmp_path, {"fioagent.service": unit}, script)
+
+    entries = [json.loads(line) for line in output.splitlines()]
+    *phases, end = entries
+    assert [entry["FIOAGENT_PHASE"] for entry in phases][:3] == [
+        "begun",
+        "key-generated",
+        "cert-issued",
+    ]
+    assert {entry["MESSAGE_ID"] for entry in phases} == {log.PHASE}
+    assert (end["MESSAGE_ID"], end["FIOAGENT_OUTCOME"], end["PRIORITY"]) == (
+        log.ENDED,
+        "completed",
+        "5",
+    )
+    assert all(entry["_SYSTEMD_UNIT"] == "fioagent.service" for entry in entries)
+    assert not any("PRIVATE" in line or "hunter2" in line for line in output.splitlines())
+    world.check_nothing_left_behind()
+    world.check_reachable()
+
+
+# Those that a peer has to answer before the next. What commits goes on to its confirmation,
+# so two of them are not in one rotation; and three runs that end without a word are no more.
+@pytest.mark.parametrize(
+    "phases",
+    [
+        ("key-generated", "cert-issued", "config-staged"),
+        ("device-config-updated", "services-restarted"),
+        ("committed",),
+    ],
+    ids="+".join,
+)
+def test_stop_in_the_middle_of_a_rotation(
+    world: World, tmp_path: Path, phases: tuple[str, ...]
+) -> None:
+    """Clean each time, the device reachable, and the next start goes on to the end."""
+    unit = daemon(world, 3600, WANTED)
+    script = ""
+    for phase in phases:
+        script += BEGIN + until(f'[ "$(show StatusText)" = "rotate: {phase}" ]')
+        script += "systemctl stop fioagent.service; show Result\n"
+        script += f"{PYTHON} -m fioagent status >/dev/null; echo status $?\n"
+    script += BEGIN + until('case "$(show StatusText)" in *"rotate: rotated"*) ;; *) false;; esac')
+    script += "systemctl stop fioagent.service; show Result\n"
+    exports = "".join(f"export {k}={shlex.quote(v)}\n" for k, v in world.device.env.items())
+
+    with later(world, 0.2):
+        output = booted(world, tmp_path, {"fioagent.service": unit}, exports + script)
+
+    assert output.split() == ["success", "status", "0"] * len(phases) + ["success"]
+    world.check_nothing_left_behind()
+    assert [name for name, _ in world.event_names()].count("CertRotationCompleted") == 1
+
+
+def test_a_fioconfig_that_runs_is_seen_from_within_the_sandbox(
+    world: World, tmp_path: Path
+) -> None:
+    """As root with all capabilities, which the sandbox has not; else both would rotate one key."""
+    program = "from fioagent import systemd; print(systemd.is_running('fioconfig'))"
+    command = f'{sys.executable} -c "{program}"'
+    unit = shipped(world, "fioagent-recover.service", command)
+    unit = re.sub("ConditionPathExists=.*", "", unit)
+    script = "cp /bin/sleep /run/fioconfig; /run/fioconfig 600 &\n"
+    script += "systemctl start fioagent-recover.service\n"
+    script += "journalctl -o cat -u fioagent-recover.service _TRANSPORT=stdout\n"
+
+    output = booted(world, tmp_path, {"fioagent-recover.service": unit}, script)
+
+    assert output.split() == ["True"]
