@@ -141,7 +141,7 @@ def _daemon(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from fioagent import agent  # noqa: PLC0415  # as in _once
 
     try:
-        launch.resident_arguments(arguments, environ)
+        interval_s = launch.interval_s(arguments, environ)
         with agent.opened(arguments.config, environ):
             message = "the configuration can be used"
     except AgentError as error:
@@ -149,7 +149,7 @@ def _daemon(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             _emit_end("needs-person", _exit_of(error), str(error), error.hint)
         raise
     if arguments.json:
-        _emit_end("ready", Exit.DONE, message, None)
+        _emit({"event": "end", "result": "ready", "message": message, "interval_s": interval_s})
     else:
         _say(message)
     return Exit.DONE

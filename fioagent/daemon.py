@@ -34,19 +34,17 @@ class Orders:
     """What the command line has made of options and environment.
 
     Attributes:
-        interval_s: from check-in to check-in.
         limits_s: how long each duty may take.
         commands: what does each duty.
     """
 
-    __slots__ = ("commands", "interval_s", "limits_s")
+    __slots__ = ("commands", "limits_s")
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        """``INTERVAL CHECK-IN-LIMIT ROTATE-LIMIT PROGRAM... [-- OPTION...]``, seconds."""
-        interval, check_in, rotate, *rest = arguments
+        """``CHECK-IN-LIMIT ROTATE-LIMIT PROGRAM... [-- OPTION...]``, limits in seconds."""
+        check_in, rotate, *rest = arguments
         cut = rest.index("--") if "--" in rest else len(rest)
         program, options = rest[:cut], rest[cut + 1 :]
-        self.interval_s = float(interval)
         self.limits_s = {CHECK: CHECK_LIMIT_S, CHECK_IN: float(check_in), ROTATE: float(rotate)}
         self.commands = {
             CHECK: [*program, "daemon", "--check", "--json", *options],
@@ -102,7 +100,7 @@ class Daemon:
         self._log = journal
         self._environ = environ
         draw = int.from_bytes(os.urandom(4), "big") / 2**32
-        self._table = Timetable(orders.interval_s, _now(), draw)
+        self._table = Timetable(_now(), draw)
         self._running: Running | None = None
         self._stopping = False
         self._is_ready = False
@@ -117,8 +115,7 @@ class Daemon:
         for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGCHLD):
             _signal.signal(number, lambda *_: None)  # what counts arrives by the descriptor
         _signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
-        every = f"check-in every {self._orders.interval_s:g} s"
-        self._log.say(log.STARTED, log.INFO, f"started, {every}", {})
+        self._log.say(log.STARTED, log.INFO, "started", {})
         while not (self._stopping and self._running is None):
             self._turn()
         self._log.say(log.STOPPED, log.INFO, "stopped", {})
@@ -246,7 +243,8 @@ class Daemon:
             self._notify.status(status)
             return
         if self._is_ready:
-            self._log.say(log.RELOADED, log.INFO, "configuration read again", {})
+            every = f"check-in every {self._table.interval_s:g} s"
+            self._log.say(log.RELOADED, log.INFO, f"configuration read again; {every}", {})
         self._is_ready = True
         self._notify.ready(status)
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from fioagent.errors import ConfigError
+from fioagent.supervise import INTERVAL_S
 
-INTERVAL_S = 300.0  # fioconfig's
 CHECK_IN_LIMIT_S = 900.0  # handlers of several files, each with a limit of its own
 ROTATE_LIMIT_S = 900.0  # a slow token and a slow line; each request has a limit of its own
 
@@ -66,20 +66,27 @@ def become_resident(arguments: argparse.Namespace, environ: Mapping[str, str]) -
     """This process is the service from here on.
 
     Raises:
-        ConfigError: an option or DAEMON_INTERVAL is no number of seconds.
+        ConfigError: an option is no number of seconds.
     """
-    orders = resident_arguments(arguments, environ)
-    os.execve(sys.executable, orders, dict(environ))  # noqa: S606  # nothing of a shell is wanted
+    environ = dict(environ)
+    if arguments.interval is not None:
+        environ["DAEMON_INTERVAL"] = arguments.interval  # for the workers, which read it
+    # S606: a shell is not wanted.
+    os.execve(sys.executable, resident_arguments(arguments), environ)  # noqa: S606
 
 
-def resident_arguments(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[str]:
+def interval_s(arguments: argparse.Namespace, environ: Mapping[str, str]) -> float:
+    """From check-in to check-in.
+
+    Raises:
+        ConfigError: it is no number of seconds.
+    """
+    given = arguments.interval or environ.get("DAEMON_INTERVAL") or INTERVAL_S
+    return _seconds("DAEMON_INTERVAL", given)
+
+
+def resident_arguments(arguments: argparse.Namespace) -> list[str]:
     """The command line of the resident process."""
-    given = arguments.interval
-    interval = (
-        _seconds("DAEMON_INTERVAL", environ.get("DAEMON_INTERVAL") or INTERVAL_S)
-        if given is None
-        else _seconds("--interval", given)
-    )
     limits = (
         _seconds("--check-in-limit", arguments.check_in_limit),
         _seconds("--rotate-limit", arguments.rotate_limit),
@@ -88,7 +95,7 @@ def resident_arguments(arguments: argparse.Namespace, environ: Mapping[str, str]
     options = [word for path in arguments.config for word in ("--config", path)]
     return [
         *(sys.executable, "-I", "-S", resident),
-        *(f"{seconds:g}" for seconds in (interval, *limits)),
+        *(f"{seconds:g}" for seconds in limits),
         *_program(sys.argv),
         *(["--", *options] if options else []),
     ]

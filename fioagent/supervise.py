@@ -28,9 +28,11 @@ DONE: Final = 0
 FAILED: Final = 1
 TRY_AGAIN: Final = 75
 CONFIG: Final = 78
+HANDLER: Final = 123  # of a check-in: a handler asked for it
 # Between these and the next word the files are being switched over, or put back.
 COMMITTING: Final = frozenset(("device-config-updated", "committed", "reverting"))
 
+INTERVAL_S: Final = 300.0  # fioconfig's; the configuration may have another
 _FIRST_WAIT_S: Final = 60.0
 _LONGEST_WAIT_S: Final = 3600.0
 _LEAST_WAIT_S: Final = 10.0  # between two runs of a rotation, whatever they say
@@ -62,7 +64,7 @@ class Ended:
 
 def how_ended(code: int, answer: Mapping[str, object]) -> str:
     """CRASHED or EXITED, by exit status or minus the signal; 1 is Python's for a crash too."""
-    if code in (DONE, TRY_AGAIN, CONFIG) or (code == FAILED and answer):
+    if code in (DONE, TRY_AGAIN, CONFIG, HANDLER) or (code == FAILED and answer):
         return EXITED
     return CRASHED
 
@@ -76,22 +78,24 @@ class Timetable:
         rotation_at: ``wall`` from which a rotation is wanted; None while none is known to be.
     """
 
-    def __init__(self, interval_s: float, now: float, draw: float) -> None:
+    def __init__(self, now: float, draw: float) -> None:
         """``draw`` is from 0 to 1, another on each device.
 
         A fleet that gets its power back in one minute spreads its first check-ins
         over the interval, and with them all later ones.
         """
-        self.interval_s = interval_s
-        self.check_in_at = now + interval_s * draw
+        self.interval_s = INTERVAL_S
+        self.check_in_at = now
         self.rotation_at: float | None = None
+        self._draw = draw
         self._check = True
+        self._is_new = True
         self._rotate_not_before = now
         self._failures = {CHECK: 0, CHECK_IN: 0, ROTATE: 0}
 
     def reload(self, now: float) -> None:
         """A person has changed something: look at it, check in, and wait for nothing else."""
-        self._check = True
+        self._check, self._is_new = True, False
         self.check_in_at = self._rotate_not_before = now
         self._failures = dict.fromkeys(self._failures, 0)
 
@@ -122,7 +126,7 @@ class Timetable:
         self._failures[ended.duty] = self._failures[ended.duty] + 1 if failed else 0
         failures = self._failures[ended.duty]
         if ended.duty == CHECK:
-            self._check = False
+            self._checked(ended.answer.get("interval_s"), now)
         elif ended.duty == CHECK_IN:
             # By the beginning, so that devices keep their places; never one right after the other.
             waited = max(began + self.interval_s, now + self.interval_s / 10)
@@ -135,6 +139,14 @@ class Timetable:
             )
             if ended.is_clean:
                 self.rotation_at = unix_time(ended.answer.get("next_at"))
+
+    def _checked(self, interval_s: object, now: float) -> None:
+        """The configuration was looked at; where it could not be used, what was known counts."""
+        if isinstance(interval_s, (int, float)) and interval_s > 0:
+            self.interval_s = float(interval_s)
+        if self._is_new:
+            self.check_in_at = now + self.interval_s * self._draw
+        self._check = self._is_new = False
 
     def _heard(self, rotation: object) -> None:
         """What a check-in says of rotations; nothing where it could not say."""

@@ -60,7 +60,7 @@ def shipped(world: World, name: str, command: str | None = None) -> str:
     return text.replace(started[0], program)
 
 
-def daemon(world: World, interval_s: float, check_in: str) -> str:
+def daemon(world: World, check_in: str) -> str:
     """The service unit with a check-in of the test's own; all else is the real thing."""
     directory = world.device.directory
     (directory / "check-in").write_text(check_in)
@@ -68,7 +68,7 @@ def daemon(world: World, interval_s: float, check_in: str) -> str:
     program.write_text(PROGRAM.format(top=TOP, directory=directory, python=PYTHON))
     program.chmod(0o755)
     resident = TOP / "fioagent" / "resident.py"
-    command = f"{sys.executable} -I -S {resident} {interval_s} 60 60 {program}"
+    command = f"{sys.executable} -I -S {resident} 60 60 {program}"
     return shipped(world, "fioagent.service", command)
 
 
@@ -151,22 +151,22 @@ def test_the_service_starts_reloads_and_stops(world: World, tmp_path: Path) -> N
     script += "journalctl -o cat -t fioagent\n"
 
     output = booted(
-        world, tmp_path, {"fioagent.service": daemon(world, 3600, UNCHANGED)}, script
+        world, tmp_path, {"fioagent.service": daemon(world, UNCHANGED)}, script
     ).splitlines()
 
     assert output[0] == "started 0"
     assert re.fullmatch(r"waits until [0-9:]{8} UTC; check: the configuration .*", output[1])
     assert output[2:8] == ["reloaded 0", "active", "stopped 0", "success", "0", "inactive"]
     assert output[8:] == [
-        "started, check-in every 3600 s",
-        "configuration read again",
+        "started",
+        "configuration read again; check-in every 300 s",
         "stopped",
     ]
 
 
 def test_a_service_that_hangs_is_started_again(world: World, tmp_path: Path) -> None:
     """systemd waits for signs of life; what the service had started ends with it."""  # noqa: D403
-    text = daemon(world, 0.1, UNCHANGED).replace("WatchdogSec=15min", "WatchdogSec=2")
+    text = daemon(world, UNCHANGED).replace("WatchdogSec=15min", "WatchdogSec=2")
     text = text.replace("RestartSec=10", "RestartSec=0")
     script = "systemctl start fioagent.service\nfirst=$(show MainPID)\nkill -STOP $first\n"
     script += until('[ "$(show NRestarts)" = 1 ] && [ "$(show ActiveState)" = active ]')
@@ -182,7 +182,7 @@ def test_a_rotation_in_the_sandbox_and_its_history_in_the_journal(
     world: World, tmp_path: Path
 ) -> None:
     """What it writes is within reach, what others own is not; the fields find it again."""
-    unit = daemon(world, 3600, WANTED)
+    unit = daemon(world, WANTED)
     script = BEGIN + until('case "$(show StatusText)" in *"rotate: rotated"*) ;; *) false;; esac')
     script += "systemctl stop fioagent.service\n"
     script += "id=$(journalctl -o cat --output-fields=FIOAGENT_ROTATION_ID FIOAGENT_PHASE=begun)\n"
@@ -224,7 +224,7 @@ def test_stop_in_the_middle_of_a_rotation(
     world: World, tmp_path: Path, phases: tuple[str, ...]
 ) -> None:
     """Clean each time, the device reachable, and the next start goes on to the end."""
-    unit = daemon(world, 3600, WANTED)
+    unit = daemon(world, WANTED)
     script = ""
     for phase in phases:
         script += BEGIN + until(f'[ "$(show StatusText)" = "rotate: {phase}" ]')

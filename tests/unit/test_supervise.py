@@ -14,25 +14,30 @@ from fioagent.supervise import (
     CHECK,
     CHECK_IN,
     COMMITTING,
+    CONFIG,
     CRASHED,
+    DONE,
     EXITED,
+    FAILED,
+    HANDLER,
     HUNG,
     NOT_STARTED,
     ROTATE,
+    TRY_AGAIN,
     Ended,
     Timetable,
     how_ended,
     unix_time,
 )
 
-INTERVAL = 300.0
+INTERVAL = 400.0
 WALL = 1_800_000_000.0
 
 
 def checked(draw: float = 0.5) -> Timetable:
     """A table that has its first look at the configuration behind it, at 0."""
-    table = Timetable(INTERVAL, 0.0, draw)
-    table.ended(Ended(CHECK, EXITED, 0, {}), 0.0, 0.0)
+    table = Timetable(0.0, draw)
+    table.ended(Ended(CHECK, EXITED, 0, {"interval_s": INTERVAL}), 0.0, 0.0)
     return table
 
 
@@ -45,7 +50,7 @@ def told(rotation: object, at: float = 150.0) -> Timetable:
 
 def test_the_configuration_comes_first() -> None:
     """Before anything else is started."""
-    table = Timetable(INTERVAL, 0.0, 0.0)
+    table = Timetable(0.0, 0.0)
 
     assert (CHECK, 0.0) == (table.due(0.0, WALL), table.wait(0.0, WALL))
 
@@ -57,6 +62,16 @@ def test_the_first_check_in_is_somewhere_in_the_interval(draw: float) -> None:
 
     assert table.wait(0.0, WALL) == INTERVAL * draw
     assert table.due(INTERVAL * draw, WALL) == CHECK_IN
+
+
+def test_the_interval_is_what_the_configuration_says() -> None:
+    """Also after a reload; what it cannot say leaves what was known."""
+    table = checked()
+    table.reload(10.0)
+    for answer in ({"interval_s": 60}, {"interval_s": "soon"}, {"interval_s": -1}, {}):
+        table.ended(Ended(CHECK, EXITED, 0, answer), 10.0, 11.0)
+        assert table.interval_s == 60.0
+    assert table.check_in_at == 10.0
 
 
 def test_check_ins_keep_their_places() -> None:
@@ -79,7 +94,7 @@ def test_a_check_in_that_takes_longer_than_the_interval_leaves_room() -> None:
 def test_a_check_in_that_says_no_is_tried_at_the_next_time(code: int) -> None:
     """As fioconfig does; the operator's correction gets through as soon as the line is back."""
     table = checked()
-    for began in (150.0, 450.0, 750.0):
+    for began in (150.0, 550.0, 950.0):
         table.ended(Ended(CHECK_IN, EXITED, code, {}), began, began)
         assert table.check_in_at == began + INTERVAL
 
@@ -94,7 +109,7 @@ def test_a_check_in_that_goes_wrong_waits_longer_each_time(how: str) -> None:
         now = table.check_in_at
     table.ended(Ended(CHECK_IN, EXITED, 0, {}), now, now)
 
-    assert waits == [300.0, 600.0, 1200.0, 2400.0, 3600.0, 3600.0]
+    assert waits == [400.0, 800.0, 1600.0, 3200.0, 3600.0, 3600.0]
     assert table.check_in_at - now == INTERVAL
 
 
@@ -109,7 +124,7 @@ def test_a_check_in_comes_before_a_rotation() -> None:
     """It may bring the operator's correction."""
     table = told({"wanted": True, "next_at": None})
 
-    assert table.due(450.0, WALL) == CHECK_IN
+    assert table.due(550.0, WALL) == CHECK_IN
 
 
 def test_a_rotation_follows_when_its_time_has_come() -> None:
@@ -154,7 +169,7 @@ def test_after_a_rotation_the_next_check_in_has_the_word(code: int) -> None:
     table = told({"wanted": True})
     table.ended(Ended(ROTATE, EXITED, code, {}), 150.0, 160.0)
 
-    assert table.wait(160.0, WALL) == 290.0
+    assert table.wait(160.0, WALL) == 390.0
 
 
 @pytest.mark.parametrize(("how", "code"), [(CRASHED, -11), (HUNG, -9), (EXITED, 1), (EXITED, 78)])
@@ -196,7 +211,7 @@ def test_what_counts_as_a_crash(code: int, answer: dict[str, object], how: str) 
 
 def test_the_statuses_and_phases_are_those_of_the_agent() -> None:
     """They are spelled out here, because an enum costs its import."""
-    assert {int(code) for code in Exit} == {0, 1, 75, 78}
+    assert {int(code) for code in Exit} - {HANDLER} == {DONE, FAILED, TRY_AGAIN, CONFIG}
     assert {phase.value for phase in Phase} >= COMMITTING
 
 
