@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fioagent import cli
+from fioagent import cli, log
 from fioagent.factory.knobs import KNOBS
 from fioagent.model import Exit
 from fioagent.settings import Settings
@@ -44,7 +44,7 @@ def test_settings_and_their_defaults_are_the_documented_ones() -> None:
     assert expected == shown
 
 
-@pytest.mark.parametrize("command", [[], ["rotate"], ["status"]], ids=str)
+@pytest.mark.parametrize("command", [[], ["rotate"], ["status"], ["daemon"]], ids=str)
 def test_help_has_an_example_for_every_option(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +62,14 @@ def test_every_knob_is_in_the_factorys_page() -> None:
     """docs/factory.md is where an integrator looks."""
     page = (TOP / "docs" / "factory.md").read_text()
     assert [name for name in KNOBS if f"`{name}`" not in page] == []
+
+
+def test_every_kind_of_message_is_in_the_page_of_the_service() -> None:
+    """Whoever filters by MESSAGE_ID finds it there."""
+    page = (TOP / "docs" / "service.md").read_text()
+    kinds = {v for k, v in vars(log).items() if k.isupper() and isinstance(v, str) and len(v) == 32}
+    assert len(kinds) == 7
+    assert [kind for kind in kinds if f"| `{kind}` |" not in page] == []
 
 
 def test_documents_link_to_what_is_there() -> None:

@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from fioagent import log
-from tests import needs, systemd_machine
+from tests import needs, power, systemd_machine
+from tests.fioconfig import Fioconfig
+from tests.power import PowerCutError, StopAt
 from tests.slow_line import slow_line
 from tests.world import World
 
@@ -257,3 +259,93 @@ def test_a_fioconfig_that_runs_is_seen_from_within_the_sandbox(
     output = booted(world, tmp_path, {"fioagent-recover.service": unit}, script)
 
     assert output.split() == ["True"]
+
+
+def test_the_path_unit_starts_the_service_once_the_device_is_registered(
+    world: World, tmp_path: Path
+) -> None:
+    """As fioconfig.path: it comes back when it is stopped, until the path unit is."""
+    units = {
+        "fioagent.service": daemon(world, UNCHANGED),
+        "fioagent.path": shipped(world, "fioagent.path"),
+    }
+    active = "systemctl is-active -q fioagent.service"
+    script = f"mv {world.sota_toml} {world.sota_toml}.later\nsystemctl start fioagent.path\n"
+    script += f"systemctl start fioagent.service; {active} || echo not yet\n"
+    script += f"mv {world.sota_toml}.later {world.sota_toml}\n"
+    script += until(active) + "echo registered\n"
+    script += "first=$(show InvocationID)\nsystemctl stop fioagent.service 2>/dev/null\n"
+    script += until(f'{active} && [ "$(show InvocationID)" != "$first" ]') + "echo back\n"
+    script += f"systemctl stop fioagent.path fioagent.service; {active} || echo down\n"
+
+    output = booted(world, tmp_path, units, script)
+
+    assert output.splitlines() == ["not yet", "registered", "back", "down"]
+
+
+# Says who runs, and asks for what would wait for ever if the order were another.
+EXTRACT: Final = """#!/bin/sh
+grep tls_pkey_path {sota} >> {seen}
+echo extract >> {seen}
+systemctl restart aktualizr-lite.service && echo restarted >> {seen}
+"""
+
+
+def test_the_boot_recovers_then_extracts_then_starts_the_service(
+    world: World, tmp_path: Path
+) -> None:
+    """One transaction; a handler that restarts a unit and waits for it, as fioconfig's does."""
+    with pytest.raises(PowerCutError):
+        power.rotate(world, StopAt("after replace", 5), "certs-1")
+    seen, extract = world.device.directory / "seen", world.device.directory / "extract"
+    extract.write_text(EXTRACT.format(sota=world.sota_toml, seen=seen))
+    extract.chmod(0o755)
+    service = daemon(world, UNCHANGED)
+    program = world.device.directory / "program"
+    program.write_text(program.read_text().replace("#!/bin/sh", f"#!/bin/sh\necho $1 >> {seen}"))
+    # The stand-in is no handler: it writes where one that runs outside of the sandbox would.
+    unit = shipped(world, "fioagent-extract.service", str(extract))
+    unit += f"[Service]\nReadWritePaths={world.device.directory}\n"
+    service += f"[Service]\nReadWritePaths={world.device.directory}\n"
+    units = {
+        "fioagent-recover.service": shipped(world, "fioagent-recover.service"),
+        "fioagent-extract.service": unit,
+        "fioagent.service": service,
+        "aktualizr-lite.service": "[Service]\nExecStart=/bin/sleep infinity\n",
+    }
+    names = "fioagent.service fioagent-extract.service fioagent-recover.service"
+    script = f"systemctl start {names}; echo $?\n"
+    script += f"systemctl show --value -p Result {names}; systemctl stop fioagent.service\n"
+
+    output = booted(world, tmp_path, units, script)
+
+    assert output.split() == ["0", "success", "success", "success"], output
+    pair, *order = seen.read_text().splitlines()
+    assert "pkey.certs-1.pem" in pair  # recovered before it was read
+    assert order[:3] == ["extract", "restarted", "daemon"]
+
+
+def test_a_rotation_that_fioconfig_left_is_finished_by_the_service(
+    world: World, tmp_path: Path
+) -> None:
+    """The upgrade: its units run, its state is half-done, its path unit would bring it back."""
+    Fioconfig(world, "certs-1").run(4)
+    # fioconfig's own units (meta-lmp), with a program that does nothing.
+    fioconfig = "[Service]\nExecStart=/run/fioconfig 600\nRestart=always\nRestartSec=10\n"
+    path = f"[Path]\nPathExists={world.sota_toml}\n"
+    units = {
+        "fioconfig.service": fioconfig,
+        "fioconfig.path": path,
+        "fioagent.service": daemon(world, WANTED),
+    }
+    script = "cp /bin/sleep /run/fioconfig; systemctl start fioconfig.path\n"
+    script += until("systemctl is-active -q fioconfig.service")
+    script += BEGIN + until('case "$(show StatusText)" in *"rotate: rotated"*) ;; *) false;; esac')
+    script += "systemctl is-active fioconfig.path fioconfig.service fioagent.service\n"
+    script += "systemctl stop fioagent.service\n"
+
+    output = booted(world, tmp_path, units, script)
+
+    assert output.split() == ["inactive", "inactive", "active"]
+    world.check_nothing_left_behind()
+    world.check_reachable()
