@@ -32,7 +32,7 @@ _PROBE: Final = """
 Description=What the test asks of this machine
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/timeout 60 /bin/sh /probe/script
+ExecStart=/usr/bin/timeout 240 /bin/sh /probe/script
 ExecStopPost=/bin/sh -c "systemctl --no-block poweroff >/dev/null 2>&1"
 StandardOutput=append:/probe/output
 StandardError=append:/probe/output
@@ -68,7 +68,7 @@ def run(scratch: Path, units: Mapping[str, str], script: str, *, writable: Seque
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     for group in Path("/sys/fs/cgroup").glob(f"**/fioagent-{os.getpid()}"):

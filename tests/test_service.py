@@ -94,7 +94,8 @@ def later(world: World, delay_s: float) -> contextlib.ExitStack:
 
 
 def until(condition: str) -> str:
-    return f"until {condition}; do :; done\n"
+    # The pause leaves the processors to what is waited for.
+    return f"until {condition}; do sleep 0.05; done\n"
 
 
 @pytest.mark.parametrize("name", UNITS)
