@@ -122,6 +122,18 @@ def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return Exit.DONE if now.problem is None else Exit.CONFIG
 
 
+def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from fioagent import agent, words  # noqa: PLC0415  # as in _once
+
+    rows = agent.settings_shown(environ)
+    if arguments.json:
+        _emit({str(row["key"]): row for row in rows})
+    else:
+        for line in words.settings(rows):
+            _say(line)
+    return Exit.DONE
+
+
 def _emit(value: Mapping[str, object]) -> None:
     _say(json.dumps(value))
 
@@ -190,7 +202,21 @@ def _parser() -> argparse.ArgumentParser:
         description="Shows what is live and what is under way. Changes nothing.",
     )
     status.set_defaults(command=_status)
+    _add_settings(commands.add_parser)
     return parser
+
+
+def _add_settings(add: Callable[..., argparse.ArgumentParser]) -> None:
+    settings = add(
+        "settings",
+        help="every setting with its value, where that is from, and what it means",
+        description="Shows every setting: value, file or variable that sets it, unit, meaning. "
+        "Needs no registered device.",
+    )
+    settings.add_argument(
+        "--json", action="store_true", help="one JSON object, e.g. fioagent settings --json"
+    )
+    settings.set_defaults(command=_settings)
 
 
 def _add_rotate(

@@ -23,12 +23,15 @@ PURE = {
     "ecies",
     "errors",
     "esturl",
+    "forms",
     "model",
     "pkcs7",
     "ports",
     "rotation.events",
     "rotation.machine",
     "rotation.policy",
+    "rotation.situation",
+    "rotation.timing",
     "sota",
     "x509",
 }
@@ -49,10 +52,13 @@ ROTATION = {
     "rotation.current_target",
     "rotation.identity",
     "rotation.journal",
+    "rotation.memory",
     "rotation.preflight",
     "rotation.reporter",
     "rotation.rotator",
     "rotation.steps",
+    "rotation.undertaking",
+    "rotation.wanting",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from fioagent import cli
 from fioagent.factory.knobs import KNOBS
 from fioagent.model import Exit
-from fioagent.settings import Settings
+from fioagent.settings import KEYS, Settings, value_of
 
 TOP = Path(__file__).resolve().parent.parent
 README = (TOP / "README.md").read_text()
@@ -34,17 +35,19 @@ def test_settings_and_their_defaults_are_the_documented_ones() -> None:
     """Each key with the value that it has where nothing sets it."""
     shown = {row[0].strip("`"): row[1].strip("`") for row in rows("Settings")}
     defaults = {}
-    for field in dataclasses.fields(Settings):
-        if field.name != "origins":
-            value = getattr(Settings(), field.name)
-            text = str(list(value)).replace("'", '"') if isinstance(value, tuple) else repr(value)
-            defaults[field.name.replace("_", ".", 1)] = text
-    as_toml = {"None": "none", "True": "true", "False": "false"}
-    expected = {key: as_toml.get(text, text).replace("'", '"') for key, text in defaults.items()}
-    assert expected == shown
+    for key in KEYS:
+        value = value_of(Settings(), key)
+        defaults[key] = "none" if value is None else json.dumps(value)
+    assert defaults == shown
+    assert {key.replace(".", "_", 1) for key in KEYS} == {
+        field.name for field in dataclasses.fields(Settings) if field.name != "origins"
+    }
+    variables = {key: known.variable for key, known in KEYS.items() if known.variable}
+    lines = {row[0].strip("`"): row[2] for row in rows("Settings")}
+    assert [key for key, name in variables.items() if f"variable `{name}`" not in lines[key]] == []
 
 
-@pytest.mark.parametrize("command", [[], ["rotate"], ["status"]], ids=str)
+@pytest.mark.parametrize("command", [[], ["rotate"], ["status"], ["settings"]], ids=str)
 def test_help_has_an_example_for_every_option(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -323,7 +323,7 @@ def test_without_now_a_fresh_certificate_is_left_alone(world: World) -> None:
 def test_without_now_a_due_certificate_is_rotated(world: World) -> None:
     """rotation.due_at is the share of its life after which a certificate is due."""
     world.factory.set_knob("est_validity_days", "2")
-    world.set_setting("[rotation]\ndue_at = 1e-15")
+    world.set_setting('[rotation]\ndue_at = 1e-15\nspread = "0s"')
 
     ran = world.fioagent("rotate")
 

@@ -258,7 +258,9 @@ def _after(rotation: Rotation, record: Record) -> Rotation:
     if record.kind is Kind.REPORTED:
         return replace(rotation, reported=int(facts["events"]))
     if record.kind is Kind.AMEND:
-        return replace(rotation, est_url=str(facts["est_url"]))
+        begun = {**rotation.facts[Phase.BEGUN], **facts}
+        known = {**rotation.facts, Phase.BEGUN: begun}
+        return replace(rotation, est_url=str(facts["est_url"]), facts=known)
     if record.kind is Kind.RUN:
         runs = rotation.silent_runs + int(facts.get("times", 1))
         return replace(rotation, silent_runs=runs, ran_at=record.at)
