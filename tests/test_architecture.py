@@ -27,6 +27,7 @@ PURE = {
     "model",
     "pkcs7",
     "ports",
+    "rotation.counting",
     "rotation.events",
     "rotation.machine",
     "rotation.policy",

@@ -70,9 +70,9 @@ DEPENDS_ON: Final[Mapping[Phase, Peer]] = MappingProxyType(
 # A run that dies without a word may take the device down with it. A power cut is
 # one too, so a few are free.
 FREE_SILENT_RUNS: Final = 3
-_QUICK: Final = 4  # failures that a short trouble of a server explains
+_QUICK: Final = 1  # failures of a patient rotation that a line of a moment explains
 _SHORTEST_CAP: Final = timedelta(minutes=10)
-_MOST_PATIENT: Final = timedelta(days=2)
+_MOST_PATIENT: Final = timedelta(days=4)
 AFTER_SILENCE: Final = Backoff(timedelta(minutes=2), timedelta(days=1))
 # A CA that has refused is not asked for another certificate at every check-in.
 AFTER_REFUSAL: Final = Backoff(timedelta(hours=1), timedelta(days=2))
@@ -118,19 +118,31 @@ def _latest_failure(rotation: Rotation) -> tuple[datetime | None, timedelta]:
     if pause is None:
         return None, timedelta()
     left, draw = _left(rotation, pause.at), _draw(rotation)
-    peer = DEPENDS_ON[pause.phase]
-    own = _own_wait(peer, rotation.failures, left, _patience_of(rotation), draw)
-    return pause.at, max(_asked_wait(pause.retry_after_s, left, draw), own)
+    # A server that has accepted the request expects us when it says.
+    patience = None if pause.accepted else _patience_of(rotation)
+    asked = _asked_wait(pause.retry_after_s, left, draw)
+    own = _own_wait(DEPENDS_ON[pause.phase], rotation.failures, left, patience, asked, draw)
+    return pause.at, max(asked, own)
 
 
-def _own_wait(
-    peer: Peer, failures: int, left: timedelta | None, patience: timedelta | None, draw: float
+def _own_wait(  # noqa: PLR0917  # one value for each thing that it depends on
+    peer: Peer,
+    failures: int,
+    left: timedelta | None,
+    patience: timedelta | None,
+    asked: timedelta,
+    draw: float,
 ) -> timedelta:
-    """As long as it may be, and never so long that a certificate runs out meanwhile."""
+    """As long as it may be, and never so long that a certificate runs out meanwhile.
+
+    With patience: once soon, because a line may be down for a moment, then evenly over
+    all of it. So after an outage the fleet comes back as it would have come without:
+    each further quick try would double the load of the first minutes.
+    """
     backoff = BACKOFF[peer]
-    if patience is None or peer is not Peer.EST or failures <= _QUICK:
+    quick = failures <= _QUICK and not asked
+    if patience is None or peer is not Peer.EST or quick:
         return Backoff(backoff.first, near_expiry(backoff.cap, left)).after(failures, draw)
-    # Evenly over all of it: after an outage the fleet comes back as it would have come.
     return near_expiry(patience, left) * max(draw, 0.02)
 
 
@@ -161,7 +173,7 @@ def patience(window: timedelta) -> timedelta | None:
     """
     if not window:
         return None
-    return max(BACKOFF[Peer.EST].cap, min(window * 1.5, _MOST_PATIENT))
+    return max(BACKOFF[Peer.EST].cap, min(window * 2, _MOST_PATIENT))
 
 
 def wait_to_begin(
@@ -173,8 +185,8 @@ def wait_to_begin(
     draw: float,
 ) -> timedelta:
     """After so many attempts that could not begin: the gateway was asked, or this device is ill."""
-    own = _own_wait(Peer.EST, failures, left, patience, draw)
-    return max(_asked_wait(retry_after_s, left, draw), own)
+    asked = _asked_wait(retry_after_s, left, draw)
+    return max(asked, _own_wait(Peer.EST, failures, left, patience, asked, draw))
 
 
 def wait_after_refusals(

@@ -175,13 +175,15 @@ def _scheduled(situation: Situation, rules: Rules) -> Decision:
     refused = policy.wait_after_refusals(
         [each.at for each in _refusals(situation.ended)], not_after, draw("again", situation.device)
     )
-    if refused is not None and now >= at and refused[0] <= now < refused[1]:
+    held_up = refused is not None and now >= at and refused[0] <= now < refused[1]
+    if refused is not None and held_up:
         said += f"; the last {len(_refusals(situation.ended))} tries were refused"
         at = refused[1]
     wanted = at <= now
     return Decision(
         wanted=wanted,
         next_at=None if wanted else at,
+        held_up=held_up,
         why=Why.SCHEDULE,
         said=said,
         patience=policy.patience(rules.spread),
@@ -225,6 +227,5 @@ def _after_setback(decision: Decision, situation: Situation) -> Decision:
     )
     if not setback.at <= situation.now < until:
         return decision
-    return dataclasses.replace(
-        decision, wanted=False, next_at=until, said=f"{decision.said}; {setback.reason}"
-    )
+    said = f"{decision.said}; {setback.reason}"
+    return dataclasses.replace(decision, wanted=False, held_up=True, next_at=until, said=said)

@@ -181,18 +181,42 @@ def test_not_even_a_server_that_asks_for_it_lets_a_certificate_run_out() -> None
     assert next_try(asked) == _AT + timedelta(hours=1)
 
 
-def test_who_has_time_comes_back_over_all_of_it_after_a_few_quick_tries() -> None:
+def test_who_has_time_comes_back_over_all_of_it_after_one_quick_try() -> None:
     """A short trouble costs minutes; a long one does not bring the fleet back in one hour."""
     patient = _ending_in(400 * _DAY, 2 * _DAY)
-    quick = next_try(replace(patient, failures=3))
+    quick = next_try(replace(patient, failures=1))
     assert quick is not None
-    assert quick <= _AT + timedelta(minutes=5)
+    assert quick <= _AT + timedelta(minutes=1)
 
     waits = [until - _AT for each in _fleet(patient) if (until := next_try(each))]
 
     in_quarters = Counter(int(wait / (_DAY / 2)) for wait in waits)
     assert set(in_quarters) == {0, 1, 2, 3}
     assert max(in_quarters.values()) < 1.5 * len(waits) / 4
+
+
+def test_who_is_asked_to_wait_has_no_quick_try() -> None:
+    """A server that says 503 with Retry-After has too much to do: come back spread."""
+    patient = replace(_ending_in(400 * _DAY, 2 * _DAY), failures=1)
+    assert patient.paused is not None
+    asked = replace(patient, paused=replace(patient.paused, retry_after_s=60))
+
+    waits = [until - _AT for each in _fleet(asked) if (until := next_try(each))]
+
+    assert min(waits) >= timedelta(seconds=60)
+    assert sum(wait > _DAY for wait in waits) > len(waits) / 3
+
+
+def test_a_request_that_was_accepted_is_asked_about_when_it_was_said() -> None:
+    """202 is no trouble but the usual course with some CAs, and they do not keep it for days."""
+    patient = _ending_in(400 * _DAY, 2 * _DAY)
+    assert patient.paused is not None
+    accepted = replace(patient.paused, retry_after_s=600, accepted=True)
+
+    until = next_try(replace(patient, paused=accepted, failures=1))
+
+    assert until is not None
+    assert _AT + timedelta(minutes=10) <= until <= _AT + timedelta(minutes=15)
 
 
 def test_only_an_est_server_is_waited_for_with_patience() -> None:
