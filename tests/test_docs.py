@@ -80,3 +80,22 @@ def test_shell_blocks_of_the_readme_are_shell() -> None:
     assert len(blocks) >= 4
     for block in blocks:
         subprocess.run(["bash", "-n", "-c", block], check=True)
+
+
+def test_settings_are_shown_with_their_origin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No registered device is needed; lines fit a serial console."""
+    file = tmp_path / "a.toml"
+    file.write_text('[rotation]\nwindow = "24h"\n')
+    environ = {"FIOAGENT_CONFIG": str(file), "DAEMON_INTERVAL": "60"}
+
+    assert cli.main(["settings"], environ) == 0
+    text = capsys.readouterr().out
+    assert cli.main(["settings", "--json"], environ) == 0
+    shown = json.loads(capsys.readouterr().out)
+
+    assert 'rotation.window = "1d"' in text
+    assert "DAEMON_INTERVAL in the environment" in text
+    assert str(file) == shown["rotation.window"]["origin"]
+    assert list(KEYS) == list(shown)
