@@ -301,7 +301,9 @@ def opened(
     if place.store is not Store.FILE:
         raise merged.refuse("tls.pkey_source", "this version knows keys in files only")
     keys = FileKeyStore(disk, place.storage)
-    sessions = HttpSessions(disk, keys, lambda: site.read_sota(disk, paths))
+    sessions = HttpSessions(
+        disk, keys, lambda: site.read_sota(disk, paths), site.config_url(environ)
+    )
     services = _services(configured.services_manager, clock)
     try:
         yield Agent(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -116,6 +116,20 @@ def site_of(merged: Sota, paths: tuple[str, ...], usual: tuple[str, ...]) -> Sit
     if not _is_https(merged.require("tls.server")):
         raise merged.refuse("tls.server", "only https://HOST[:PORT] is safe")
     return Site(os.path.abspath(merged.require("storage.path")), Store(source), paths, usual)
+
+
+def config_url(environ: Mapping[str, str]) -> str | None:
+    """``CONFIG_URL``, as fioconfig has it: the whole address of the configuration.
+
+    Raises:
+        ConfigError: it is not one.
+    """
+    found = environ.get("CONFIG_URL") or None
+    if found is not None and not _is_https(found):
+        raise ConfigError(
+            f"cannot use CONFIG_URL = {found!r}: only https://HOST[:PORT]/PATH is safe"
+        )
+    return found
 
 
 def _is_https(url: str) -> bool:
