@@ -39,6 +39,11 @@ class Settings:
         rotation_issuances_per_day: certificates that may be requested within a day, 1 to 9.
         rotation_trust_check: who has to accept the new pair in a handshake before the
             gateway is told of it: "gateway", "est" or "none".
+        handlers_directory: where the programs of OnChanged have to lie.
+        handlers_run: "direct" as our children, "systemd-run" as units of their own, or
+            "auto": the latter where we run in a sandbox.
+        handlers_timeout_s: what each of them may take, in seconds, 1 to 3600.
+        actions_directory: remote actions that this image knows.
         services_manager: "auto" (systemd where it runs the machine), "systemd" or "none".
         services_restart: units that hold the credential in memory.
         origins: file that set a value, by ``section.key``.
@@ -50,6 +55,10 @@ class Settings:
     rotation_due_at: float = 0.66
     rotation_issuances_per_day: int = 6
     rotation_trust_check: str = "gateway"
+    handlers_directory: str = "/usr/share/fioconfig/handlers"
+    handlers_run: str = "auto"
+    handlers_timeout_s: int = 300
+    actions_directory: str = "/usr/share/fioconfig/actions"
     services_manager: str = "auto"
     services_restart: tuple[str, ...] = ("aktualizr-lite.service",)
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -65,7 +74,12 @@ class Settings:
 
 _CHOICES = {
     "rotation.trust_check": ("gateway", "est", "none"),
+    "handlers.run": ("auto", "direct", "systemd-run"),
     "services.manager": ("auto", "systemd", "none"),
+}
+_RANGES = {
+    "rotation.issuances_per_day": (1, MOST_ISSUANCES),
+    "handlers.timeout_s": (1, 3600),
 }
 _KEYS: dict[str, type] = {
     "est.server": str,
@@ -74,6 +88,10 @@ _KEYS: dict[str, type] = {
     "rotation.due_at": float,
     "rotation.issuances_per_day": int,
     "rotation.trust_check": str,
+    "handlers.directory": str,
+    "handlers.run": str,
+    "handlers.timeout_s": int,
+    "actions.directory": str,
     "services.manager": str,
     "services.restart": list,
 }
@@ -131,8 +149,9 @@ def _checked(path: str, key: str, value: Any) -> Any:
     choices = _CHOICES.get(key)
     if choices and value not in choices:
         raise ConfigError(f"cannot use {key} in {path}: it is none of {', '.join(choices)}")
-    if wanted is int and value not in range(1, MOST_ISSUANCES + 1):
-        raise ConfigError(f"cannot use {key} in {path}: it is not between 1 and {MOST_ISSUANCES}")
+    least, most = _RANGES.get(key, (0, 0))
+    if wanted is int and value not in range(least, most + 1):
+        raise ConfigError(f"cannot use {key} in {path}: it is not between {least} and {most}")
     if isinstance(value, float) and not 0.0 < value <= 1.0:
         raise ConfigError(f"cannot use {key} in {path}: it is not between 0 and 1")
     if isinstance(value, list):
