@@ -48,7 +48,7 @@ def load(disk: Disk, directory: str) -> Memory:
     try:
         content = disk.read_if_there(os.path.join(directory, NAME))
         return Memory() if content is None else _parsed(json.loads(content))
-    except (ConfigError, ValueError, TypeError, KeyError):
+    except (ConfigError, ValueError, TypeError, KeyError, RecursionError):
         return Memory()
 
 
@@ -57,6 +57,8 @@ def _parsed(value: dict[str, Any]) -> Memory:
     if not isinstance(digest, str) or not (date is None or isinstance(date, str)):
         raise TypeError("not what we write")
     due = tuple(Call(str(name), tuple(map(str, command))) for name, command in value["due"])
+    if not all(call.command for call in due):
+        raise ValueError("a handler without a program")
     return Memory(date, digest, due)
 
 

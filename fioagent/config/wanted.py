@@ -63,5 +63,5 @@ def _done(device: Device) -> str | None:
     marker = device.disk.read_if_there(device.site.completed_marker)
     try:
         return str(json.loads(marker or b"{}").get("RotationId"))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
