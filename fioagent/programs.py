@@ -23,6 +23,7 @@ MAX_LINES: Final = 500  # of output; the rest is counted
 _MAX_LINE: Final = 500  # characters
 _MAX_PENDING: Final = 64 * 1024  # bytes without a line end
 _GRACE_S: Final = 5.0  # between the request to end and the end
+_BUS: Final = "/run/dbus/system_bus_socket"
 # Beyond the unit's own limit, for systemd to end it.
 _SYSTEMD_S: Final = 30.0
 
@@ -104,9 +105,11 @@ def is_sandboxed() -> bool:
 
 def chosen(how: str) -> DirectPrograms | SystemdPrograms:
     """By the setting handlers.run: "direct", "systemd-run", or "auto", what is needed."""
-    if how == "systemd-run" or (how == "auto" and is_sandboxed() and systemd.runs_this_machine()):
-        return SystemdPrograms()
-    return DirectPrograms()
+    if how == "auto":
+        # systemd-run reaches systemd over the system's bus only, if it has to wait for the end.
+        needed = is_sandboxed() and systemd.runs_this_machine() and os.path.exists(_BUS)
+        return SystemdPrograms() if needed else DirectPrograms()
+    return SystemdPrograms() if how == "systemd-run" else DirectPrograms()
 
 
 def _followed(
