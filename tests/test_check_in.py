@@ -15,7 +15,9 @@ from fioagent.disk import LocalDisk
 from fioagent.factory.traffic import Request
 from tests.handlers import Handlers
 from tests.power import PowerCutError, StopAt, rotate
+from tests.test_delivery import rotate_unheard
 from tests.test_extract import ALL, extracted, secrets
+from tests.test_rotation import SUCCESS
 from tests.world import BUNDLE, PLAIN, SECRET, World
 
 
@@ -382,6 +384,20 @@ def test_the_trigger_makes_a_rotation_wanted_once(configured: World) -> None:
 
     assert configured.rotate("--id", identifier).code == 0
     assert told(configured)["rotation"]["wanted"] is False
+
+
+def test_events_that_a_rotation_could_not_deliver_come_with_a_check_in(configured: World) -> None:
+    """Else they would wait for the next rotation, in years; once, and then no more."""
+    told(configured)
+    rotate_unheard(configured, "certs-1")
+    assert configured.event_names() == []
+
+    told(configured)
+    configured.factory.clear_requests()
+    told(configured)
+
+    assert configured.event_names() == SUCCESS
+    assert [r.method for r in configured.factory.requests("gateway")] == ["GET"]
 
 
 def test_no_secret_is_told_or_left_outside(configured: World) -> None:

@@ -24,6 +24,7 @@ from fioagent.config.stored import Memory
 from fioagent.errors import AgentError, ConfigError, CredentialRefusedError, TemporaryError
 from fioagent.model import CredentialRef, sha256_hex
 from fioagent.ports import FetchedConfig
+from fioagent.rotation import reporter
 from fioagent.rotation.journal import Journal
 from fioagent.site import Device
 
@@ -82,6 +83,7 @@ def check_in(household: Household) -> Report:
         else:
             report, previous = _applied(household, fetched.document, fetched.date, previous, seen)
         initial.tell(household, previous)
+        reporter.deliver_rest(device)
         return report
 
 
