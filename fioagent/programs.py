@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Final
 
 from fioagent import systemd
-from fioagent.errors import ConfigError, TemporaryError, one_line
+from fioagent.errors import AgentError, ConfigError, TemporaryError, one_line
 
 MAX_LINES: Final = 500  # of output; the rest is counted
 _MAX_LINE: Final = 500  # characters
@@ -78,22 +78,31 @@ class SystemdPrograms:
         self._count += 1
         unit = f"fioagent-handler-{os.getpid()}-{self._count}.service"
         options = [f"--unit={unit}", "--wait", "--pipe", "--collect", "--quiet"]
-        # exec: a program that cannot be started is told as such.
-        options += ["--property=Type=exec", f"--description=fioagent: {command[0]}"]
-        if limit_s is not None:
-            options += [f"--property=RuntimeMaxSec={limit_s:g}"]
-            options += [f"--property=TimeoutStopSec={_GRACE_S:g}"]
+        options += [f"--description=fioagent: {command[0]}"]
+        # exec: a program that cannot be started is told as such. process: what it leaves running
+        # in the background is meant to.
+        options += ["--property=Type=exec", "--property=KillMode=process"]
+        if limit_s is not None:  # should we be gone by then
+            options += [f"--property=RuntimeMaxSec={limit_s + _SYSTEMD_S:g}"]
         options += [f"--setenv={name}={value}" for name, value in environ.items()]
-        begun = time.monotonic()
-        status = self._direct.run(
-            ["systemd-run", *options, "--", *command],
-            {},
-            limit_s=None if limit_s is None else limit_s + _SYSTEMD_S,
-            say=say,
-        )
-        if limit_s is not None and status and time.monotonic() - begun >= limit_s:
-            raise TemporaryError(f"cannot wait for {command[0]}: it ran longer than {limit_s:g} s")
-        return status
+        program, *arguments = command
+        # systemd takes "$NAME" for a variable, and "$$" for a "$".
+        escaped = [argument.replace("$", "$$") for argument in arguments]
+        try:
+            return self._direct.run(
+                ["systemd-run", *options, "--", program, *escaped], {}, limit_s=limit_s, say=say
+            )
+        except TemporaryError as error:
+            self._end(unit)
+            raise TemporaryError(
+                f"cannot wait for {program}: it ran longer than {limit_s:g} s"
+            ) from error
+
+    def _end(self, unit: str) -> None:
+        """All of its processes."""
+        for asked in (["kill", "--signal=SIGKILL", unit], ["stop", "--no-block", unit]):
+            with contextlib.suppress(AgentError):  # gone by itself meanwhile
+                self._direct.run(["systemctl", *asked], {}, limit_s=_SYSTEMD_S, say=lambda _: None)
 
 
 def is_sandboxed() -> bool:

@@ -46,6 +46,7 @@ def run(world: World, scratch: Path, command: str, handlers_run: str = "auto") -
     )
     script = "systemctl start dbus.socket\nmkdir -p /etc/NetworkManager\n"
     script += "systemctl start fioagent.service\n"
+    script += f"for p in {directory}/told/pid*; do kill -0 $(cat $p); echo $? > $p.alive; done\n"
     script += f"cp -r /etc/NetworkManager {shlex.quote(str(directory))}/etc-after\necho done\n"
 
     systemd_machine.run(scratch, {"fioagent.service": unit}, script, writable=[directory])
@@ -87,8 +88,10 @@ def test_inside_the_sandbox_it_could_not(bare: World, tmp_path: Path) -> None:
 
 
 def test_at_boot_too_and_no_longer_than_its_limit(bare: World, tmp_path: Path) -> None:
-    """Systemd ends the handler with all that it has started."""
-    world = configured(bare, "sleep 600 &\nsleep 600\n", timeout_s=1)
+    """Ended with all that it has started."""
+    told = bare.device.directory / "told"
+    script = f"sleep 600 &\necho $! > {told}/pid1\necho $$ > {told}/pid2\nwait\n"
+    world = configured(bare, script, timeout_s=1)
     world.fetch_config()
 
     log, status = run(world, tmp_path, "extract")
@@ -96,3 +99,31 @@ def test_at_boot_too_and_no_longer_than_its_limit(bare: World, tmp_path: Path) -
     assert "it ran longer than 1 s" in log, log
     assert status == 0
     assert Path(world.device.env["SECRETS_DIR"], "vpn").read_bytes() == b"on"
+    assert [(told / f"pid{n}.alive").read_text() for n in (1, 2)] == ["1\n", "1\n"]
+
+
+def test_what_it_leaves_running_goes_on_running(bare: World, tmp_path: Path) -> None:
+    """As it does of a handler that is our child; and nobody waits for it."""
+    told = bare.device.directory / "told"
+    world = configured(bare, f"sleep 600 &\necho $! > {told}/pid1\n")
+
+    log, status = run(world, tmp_path, "check-in")
+
+    assert status == 0, log
+    assert (told / "pid1.alive").read_text() == "0\n"
+
+
+def test_arguments_reach_it_as_they_are(bare: World, tmp_path: Path) -> None:
+    """Systemd would make variables of some."""
+    world = configured(bare, 'for a in "$@"; do echo "<$a>"; done\n')
+    with world.factory.store.write() as db:
+        db.execute(
+            "UPDATE config_files SET entry = json_set(entry, '$.OnChanged[1]', '$HOME',"
+            " '$.OnChanged[2]', 'a ${HOME} $$ %n \\x41 \"b\"') WHERE owner = ?",
+            (world.uuid,),
+        )
+
+    log, _ = run(world, tmp_path, "check-in")
+
+    assert "| <$HOME>\n" in log, log
+    assert '| <a ${HOME} $$ %n \\x41 "b">\n' in log

@@ -77,6 +77,13 @@ def test_names_that_will_not(name: str) -> None:
     assert unfit(name) is not None
 
 
+def test_the_reason_is_told() -> None:
+    """In the operator's words, and the right one."""
+    assert unfit("/a") == "its name is absolute"
+    assert unfit("a/../b") == "its name leads out of the secrets directory"
+    assert unfit("a//b") == "its name has an empty part"
+
+
 @given(st.text(alphabet=st.sampled_from("ab./\\\x00\u00fc\udcae~"), max_size=12))
 def test_no_name_that_will_do_leads_out(name: str) -> None:
     """Whatever it is made of, and however it is resolved."""
