@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fioagent import __version__, commands
+from fioagent import __version__, fioconfig
 from fioagent.errors import AgentError, PeerError, TemporaryError
 from fioagent.model import Exit
 
@@ -164,10 +164,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--json", action="store_true", help="one JSON object a line, e.g. fioagent status --json"
     )
-    chosen = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_rotate(chosen.add_parser, common)
-    commands.add(chosen.add_parser, common, commands.Console(_say, _emit, _note, _exit_of, _rotate))
-    recover = chosen.add_parser(
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_rotate(commands.add_parser, common)
+    recover = commands.add_parser(
         "recover",
         parents=[common],
         help="finish what a power cut has left half-done; for the boot, without network",
@@ -175,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         "alone. Needs no network, waits for nothing, may be run any number of times.",
     )
     recover.set_defaults(command=_recover)
-    cancel = chosen.add_parser(
+    cancel = commands.add_parser(
         "cancel",
         parents=[common],
         help="give up the open rotation, as long as the gateway does not know of it",
@@ -183,13 +182,15 @@ def _parser() -> argparse.ArgumentParser:
         "once the gateway may know the new key: from there it can only go forward.",
     )
     cancel.set_defaults(command=_cancel)
-    status = chosen.add_parser(
+    status = commands.add_parser(
         "status",
         parents=[common],
         help="the live certificate, the open rotation, the last result",
         description="Shows what is live and what is under way. Changes nothing.",
     )
     status.set_defaults(command=_status)
+    lent = fioconfig.Console(_say, _emit, _note, _exit_of, _rotate)
+    fioconfig.add(commands.add_parser, common, lent)
     return parser
 
 

@@ -110,7 +110,7 @@ def test_pure_modules_know_only_pure_modules(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(THROUGH_PORTS))
 def test_rotation_and_configuration_reach_the_world_through_ports_alone(name: str) -> None:
     """That is what makes every effect countable and every power cut testable."""
-    assert not ours(AGENT[name]) & (ADAPTERS | ROOTS | {"cli", "commands", "words"})
+    assert not ours(AGENT[name]) & (ADAPTERS | ROOTS | {"cli", "fioconfig", "words"})
 
 
 @pytest.mark.parametrize("name", sorted(set(AGENT) - ADAPTERS - ROOTS))
