@@ -73,7 +73,7 @@ def check_in(household: Household) -> Report:
         seen = _look(device)
         memory = stored.load(device.disk, device.site.state_directory)
         fetched = _fetched(device, memory.since(seen.copy))
-        previous = _values_of(seen.copy, device)
+        previous = _previous(seen.copy, device)
         if fetched.document is None:
             asked = extractor.call_handlers(household)
             report = Report(
@@ -147,12 +147,15 @@ def _other_credential(device: Device, live: CredentialRef) -> CredentialRef | No
     return rotation.old
 
 
-def _values_of(copy: bytes | None, device: Device) -> list[Value]:
-    """Of the stored copy; a damaged one tells nothing, and the next fetch replaces it."""
+def _previous(copy: bytes | None, device: Device) -> list[Value]:
+    """Of the stored copy, unopened: names, handlers and plain values are what is asked of it.
+
+    A damaged one tells nothing, and the next fetch replaces it.
+    """
     if copy is None:
         return []
     try:
-        return document.values(copy, keys_at_hand(device), device.site.config)
+        return document.values(copy, (), device.site.config)
     except ConfigError:
         return []
 

@@ -56,7 +56,8 @@ def _actions(household: Household, known: Mapping[str, bytes | None]) -> list[Co
     if not disk.is_directory(household.actions):
         return []
     listed = ",".join(disk.names(household.actions))
-    if (known.get(ACTIONS_FILE) or b"") == listed.encode():
+    # None: somebody has encrypted it, and so has set it on purpose.
+    if known.get(ACTIONS_FILE, b"") in (listed.encode(), None):
         return []
     return [ConfigFile(ACTIONS_FILE, listed, unencrypted=True, on_changed=())]
 
