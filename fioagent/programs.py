@@ -51,10 +51,16 @@ class DirectPrograms:
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise ConfigError(f"cannot start {command[0]}: {why.lower()}") from error
-        with process:
-            ended = _followed(process, limit_s, say)
-            if not ended:
+        pipe = process.stdout
+        if pipe is None:
+            raise AssertionError("its output is a pipe")
+        ended = False
+        try:
+            ended = _followed(process, pipe, limit_s, say)
+        finally:
+            if not ended:  # at its limit, or because we are interrupted
                 _end_group(process)
+            pipe.close()
         if not ended:
             raise TemporaryError(f"cannot wait for {command[0]}: it ran longer than {limit_s:g} s")
         return process.returncode if process.returncode >= 0 else 128 - process.returncode
@@ -122,32 +128,34 @@ def chosen(how: str) -> DirectPrograms | SystemdPrograms:
 
 
 def _followed(
-    process: subprocess.Popen[bytes], limit_s: float | None, say: Callable[[str], None]
+    process: subprocess.Popen[bytes],
+    pipe: IO[bytes],
+    limit_s: float | None,
+    say: Callable[[str], None],
 ) -> bool:
     """Whether it ended by itself in time; its output is told as it comes.
 
     The end is that of the process, not of its output: what it has left running
     in the background may hold that open for ever.
     """
-    if process.stdout is None:
-        raise AssertionError("its output is a pipe")
     deadline = None if limit_s is None else time.monotonic() + limit_s
-    output = _Output(process.stdout, say)
+    output = _Output(pipe, say)
     watched = os.pidfd_open(process.pid)
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(watched, selectors.EVENT_READ)
-            selector.register(process.stdout, selectors.EVENT_READ)
+            selector.register(pipe, selectors.EVENT_READ)
             while True:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
                 ready = {key.fd for key, _ in selector.select(left)}
-                if process.stdout.fileno() in ready and not output.take():
-                    selector.unregister(process.stdout)
+                if pipe.fileno() in ready and not output.take():
+                    selector.unregister(pipe)
                 if watched in ready:
                     while output.take():
                         pass
+                    process.wait()
                     return True
     finally:
         output.finish()

@@ -122,6 +122,23 @@ def test_under_fioconfigs_name_it_is_the_same_program(world: World) -> None:
     assert fioconfig(world, "version").out == f"fioagent {__version__}\n"
 
 
+def test_what_fioconfig_has_left_is_taken_as_it_is(world: World) -> None:
+    """Its copy and its files: one whole fetch, nothing is written, no handler runs again."""
+    handlers = Handlers(world)
+    world.factory.set_config(world.uuid, {"a": b"1"}, plain=True, on_changed=handlers.noting())
+    world.fetch_config()
+    for name, content in {**ALL, "a": b"1"}.items():
+        path = Path(world.device.env["SECRETS_DIR"]) / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+    line = world.fioagent("check-in", "--json").lines[0]
+
+    assert (line["result"], line["written"]) == ("stored", [])
+    assert handlers.told() == []
+    assert world.fioagent("check-in", "--json").lines[0]["result"] == "unchanged"
+
+
 # --- initial data ---
 
 

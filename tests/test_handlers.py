@@ -158,6 +158,25 @@ def test_one_that_hangs_is_ended_with_all_that_it_has_started(bare: World) -> No
     assert handlers.told() == ["b there"]
 
 
+def test_one_that_a_person_interrupts_is_ended(handlers: Handlers) -> None:
+    """Control-C at the terminal; it has a process group of its own."""
+    pid = handlers.place("pid")
+    script = f"echo $$ > {pid}\necho waiting\nsleep 600\n"
+    configure(handlers.world, "a", "1", handlers.add("waits", script))
+    command = [sys.executable, "-m", "fioagent", "check-in"]
+    environ = {**os.environ, **handlers.world.device.env}
+
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        told_of = process.stderr
+        assert told_of is not None
+        while "| waiting" not in told_of.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 75
+
+    assert not is_alive(int(pid.read_text()))
+
+
 def is_alive(pid: int) -> bool:
     """A zombie that init has not looked at yet is not."""
     try:
