@@ -14,7 +14,7 @@ from fioagent import agent, programs
 from fioagent.agent import Agent
 from fioagent.config.household import Handlers, Household, Say
 from fioagent.confined import ConfinedFiles
-from fioagent.errors import ConfigError
+from fioagent.errors import MAX_LINE, ConfigError, one_line
 
 SECRETS: Final = "/var/run/secrets"
 # What makes a child of ours find the same device and rules.
@@ -64,7 +64,8 @@ def opened(
             programs.chosen(how),
             handlers,
             configured.actions_directory,
-            say,
+            # Names and output are others' words: one line each, whatever is in them.
+            lambda line: say(one_line(line, MAX_LINE)),
         )
         yield Opened(found, household)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fioagent import __version__
-from fioagent.errors import AgentError
+from fioagent.errors import AgentError, TemporaryError
 from fioagent.model import Exit
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ def _files(applied: Applied | None) -> dict[str, object]:
 
 
 def _failure(error: AgentError) -> dict[str, object]:
-    return {"message": str(error), "hint": error.hint}
+    asked = error.retry_after_s if isinstance(error, TemporaryError) else None
+    return {"message": str(error), "hint": error.hint, "retry_after_s": asked}
 
 
 def _rotation(opened: Opened) -> dict[str, Any]:

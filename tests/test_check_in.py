@@ -188,6 +188,26 @@ def test_a_gateway_in_trouble_changes_nothing(configured: World, answer: str) ->
     assert before == (extracted(configured), configured.files())
 
 
+def test_a_gateway_that_asks_to_wait_is_passed_on(configured: World) -> None:
+    """429 with Retry-After; the service goes by it."""
+    configured.factory.set_knob("rate_limit_per_minute", "1")
+    told(configured)
+
+    line = told(configured, code=75)
+
+    assert 1 <= line["retry_after_s"] <= 60
+
+
+def test_a_name_is_one_line_of_the_log(bare: World) -> None:
+    """Nobody forges a second one by a file's name."""
+    bare.factory.set_config(bare.uuid, {"a\nfioagent: forged": b"1"})
+
+    ran = bare.fioagent("check-in")
+
+    assert ran.err == "a fioagent: forged: extracted\n"
+    assert extracted(bare) == {"a\nfioagent: forged": b"1"}
+
+
 def test_nobody_listens(configured: World) -> None:
     """No network."""
     text = configured.sota_toml.read_text().replace(configured.urls.gateway, "https://localhost:1")
