@@ -400,7 +400,7 @@ def test_the_trigger_makes_a_rotation_wanted_once(configured: World) -> None:
     told(configured)
     identifier = configured.factory.rotate_certs(configured.uuid)
 
-    assert told(configured)["rotation"] == {"wanted": True, "next_at": None}
+    assert told(configured)["rotation"]["wanted"] is True
 
     assert configured.rotate("--id", identifier).code == 0
     assert told(configured)["rotation"]["wanted"] is False
