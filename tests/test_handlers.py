@@ -144,10 +144,11 @@ def test_status_123_is_passed_on(handlers: Handlers) -> None:
 
 
 def test_one_that_hangs_is_ended_with_all_that_it_has_started(bare: World) -> None:
-    """At its limit; the others run."""
+    """At its limit, and whether they want to or not; the others run."""
     handlers = Handlers(bare, timeout_s=1)
     pid = handlers.place("pid")
-    hangs = handlers.add("hangs", f"sleep 600 &\necho $! > {pid}\nwait\n")
+    stubborn = f"sh -c \"trap '' TERM; exec sleep 600\" &\necho $! > {pid}\nwait\n"
+    hangs = handlers.add("hangs", stubborn)
     configure(bare, "a", "1", hangs)
     configure(bare, "b", "1", handlers.noting())
 
@@ -219,6 +220,22 @@ def test_much_output_is_cut(handlers: Handlers) -> None:
     assert "more lines)" in ran.err
     assert "ended with status 4" in ran.err
     assert len(ran.err) < 100_000
+
+
+def test_the_last_words_are_heard(handlers: Handlers) -> None:
+    """All that it has written, though it has ended long before we look."""
+    script = (
+        "us=$PPID; me=$$\nkill -STOP $us\n"
+        "yes 12345678901234567890123456789012345678901234567890 | head -n 400\necho end\n"
+        "{ until grep -q 'State:.Z' /proc/$me/status; do :; done; kill -CONT $us; }"
+        " > /dev/null 2>&1 &\n"
+    )
+    configure(handlers.world, "a", "1", handlers.add("brief", script))
+
+    ran = handlers.world.process("check-in")
+
+    assert ran.err.endswith("| end\n")
+    assert ran.err.count("| 1234567890") == 400
 
 
 @pytest.mark.parametrize("when", ["while it runs", "before the next"])
