@@ -213,7 +213,7 @@ def opened(
     if place.store is not Store.FILE:
         raise merged.refuse("tls.pkey_source", "this version knows keys in files only")
     keys = FileKeyStore(disk, place.storage)
-    sessions = HttpSessions(disk, keys, lambda: site.read_sota(disk, paths))
+    sessions = HttpSessions(disk, keys, lambda: site.read_sota(disk, paths), configured.config_url)
     services = _services(configured.services_manager, clock)
     try:
         yield Agent(

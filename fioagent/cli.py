@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fioagent import __version__
+from fioagent import __version__, fioconfig
 from fioagent.errors import AgentError, PeerError, TemporaryError
 from fioagent.model import Exit
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _EPILOG = """\
 exit status: 0 done or nothing to do, 1 failed and the old credential is live,
 75 try again later (the rotation stays open), 78 this device needs a person first,
-2 wrong use of the command line.
+2 wrong use of the command line, 123 a handler of the configuration has ended with it.
 """
 
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
     try:
-        code = command(arguments, os.environ if environ is None else environ)
+        code = command(arguments, _environ(arguments, os.environ if environ is None else environ))
     except AgentError as error:
         _complain(error)
         code = _exit_of(error)
@@ -150,6 +150,11 @@ def _emit_end(result: str, code: Exit, message: str, hint: str | None) -> None:
     _emit({"event": "end", "result": result, "exit": int(code), "message": message, "hint": hint})
 
 
+def _note(text: str) -> None:
+    """What happens meanwhile; systemd's journal takes it from there."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _complain(error: AgentError) -> None:
     print(f"fioagent: {error}", file=sys.stderr)
     if error.hint is not None:
@@ -159,21 +164,15 @@ def _complain(error: AgentError) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fioagent",
-        description="Rotates the TLS client certificate of a Foundries LmP device.",
+        description="Configuration and TLS client certificate of a Foundries LmP device.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fioagent {__version__}")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "-c",
-        "--config",
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="sota.toml or a directory of *.toml, in search order; may be repeated "
-        "(default: SOTA_DIR, else the paths of aktualizr-lite), e.g. -c /var/sota/sota.toml",
-    )
+    for place, default in ((parser, []), (common, argparse.SUPPRESS)):
+        # fioconfig takes these before the command; a command of ours behind it, too.
+        _add_places(place, default)
     common.add_argument(
         "--json", action="store_true", help="one JSON object a line, e.g. fioagent status --json"
     )
@@ -203,6 +202,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.set_defaults(command=_status)
     _add_settings(commands.add_parser)
+    lent = fioconfig.Console(_say, _emit, _note, _exit_of, _rotate)
+    fioconfig.add(commands.add_parser, common, lent)
     return parser
 
 
@@ -217,6 +218,43 @@ def _add_settings(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--json", action="store_true", help="one JSON object, e.g. fioagent settings --json"
     )
     settings.set_defaults(command=_settings)
+
+
+def _add_places(parser: argparse.ArgumentParser, default: list[str] | str) -> None:
+    parser.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        default=default,
+        metavar="PATH",
+        help="sota.toml or a directory of *.toml, in search order; may be repeated "
+        "(default: SOTA_DIR, else the paths of aktualizr-lite), e.g. -c /var/sota/sota.toml",
+    )
+    parser.add_argument(
+        "-s",
+        "--secrets-dir",
+        default=argparse.SUPPRESS,
+        metavar="DIR",
+        help="where configuration files are extracted to (default: SECRETS_DIR, else "
+        "/var/run/secrets), e.g. -s /run/secrets",
+    )
+    parser.add_argument(
+        "--unsafe-handlers",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="run handlers from anywhere (default: UNSAFE_CALLBACKS), e.g. --unsafe-handlers "
+        "check-in",
+    )
+
+
+def _environ(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """What options say counts as said by the environment: handlers call us with it again."""
+    said = {}
+    if "secrets_dir" in arguments:
+        said["SECRETS_DIR"] = arguments.secrets_dir
+    if "unsafe_handlers" in arguments:
+        said["UNSAFE_CALLBACKS"] = "true"
+    return {**environ, **said}
 
 
 def _add_rotate(

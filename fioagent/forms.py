@@ -1,10 +1,11 @@
-"""Small forms that operators write: lines of NAME=VALUE, durations, moments. Pure."""
+"""Small forms that operators write: lines of NAME=VALUE, durations, moments, addresses. Pure."""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
 from typing import Final
+from urllib.parse import urlsplit
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION: Final = re.compile(r"(?:[0-9]{1,9}[smhdw])+|[0-9]{1,9}")
@@ -71,3 +72,12 @@ def moment(text: str) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise ValueError("it is no moment such as 2026-11-21T13:00:00Z, nor unix seconds")
+
+
+def is_https(url: str) -> bool:
+    """Whether it has the form ``https://HOST[:PORT][/PATH]``."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

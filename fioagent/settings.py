@@ -51,6 +51,10 @@ class Settings:
     rotation_window: timedelta = timedelta()
     rotation_issuances_per_day: int = 6
     rotation_trust_check: str = "gateway"
+    handlers_directory: str = "/usr/share/fioconfig/handlers"
+    handlers_run: str = "auto"
+    handlers_timeout: timedelta = timedelta(minutes=5)
+    actions_directory: str = "/usr/share/fioconfig/actions"
     services_manager: str = "auto"
     services_restart: tuple[str, ...] = ("aktualizr-lite.service",)
     sota_paths: tuple[str, ...] = sota.SEARCH_LIST
@@ -96,6 +100,12 @@ def _some_text(value: Any) -> str:
     return str(value)
 
 
+def _https(value: Any) -> str:
+    if not forms.is_https(_text(value)):
+        raise ValueError("only https://HOST[:PORT]/PATH is safe")
+    return str(value)
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError("it is not true or false")
@@ -129,6 +139,13 @@ def _issuances(value: Any) -> int:
 
 def _duration(value: Any) -> timedelta:
     return forms.duration(_text(value))
+
+
+def _handler_limit(value: Any) -> timedelta:
+    found = _duration(value)
+    if not timedelta(seconds=1) <= found <= timedelta(hours=1):
+        raise ValueError("it is not between 1s and 1h")
+    return found
 
 
 def _interval(value: str) -> timedelta:
@@ -172,11 +189,7 @@ KEYS: Final[Mapping[str, Key]] = {
         _flag_text,
     ),
     "config.url": Key(
-        _some_text,
-        "URL",
-        "of the configuration, instead of tls.server/config",
-        "CONFIG_URL",
-        _some_text,
+        _https, "URL", "of the configuration, instead of tls.server/config", "CONFIG_URL", _https
     ),
     "daemon.interval": Key(
         _interval, "duration", "from check-in to check-in", "DAEMON_INTERVAL", _interval
@@ -208,6 +221,14 @@ KEYS: Final[Mapping[str, Key]] = {
         "gateway, est, none",
         "who has to take the new pair in a handshake before the gateway is told of it",
     ),
+    "handlers.directory": Key(_some_text, "path", "where the programs of OnChanged have to lie"),
+    "handlers.run": Key(
+        _choice("auto", "direct", "systemd-run"),
+        "auto, direct, systemd-run",
+        "as children, as units of their own, or auto: the latter from inside a sandbox",
+    ),
+    "handlers.timeout": Key(_handler_limit, "duration, 1s to 1h", "that each handler may take"),
+    "actions.directory": Key(_some_text, "path", "remote actions that this image knows"),
     "services.manager": Key(
         _choice("auto", "systemd", "none"), "auto, systemd, none", "who restarts services"
     ),

@@ -216,7 +216,11 @@ def test_a_duration_that_is_none_is_told(tmp_path: Path, text: str, complaint: s
 
 def test_variables_of_fioconfig_count_before_files(tmp_path: Path) -> None:
     """The process's own before those of /etc/default/fioconfig, as systemd has it."""
-    _written(tmp_path, "/etc/fioagent/05.toml", '[daemon]\ninterval = "1h"\n[config]\nurl = "u"\n')
+    _written(
+        tmp_path,
+        "/etc/fioagent/05.toml",
+        '[daemon]\ninterval = "1h"\n[config]\nurl = "https://u"\n',
+    )
     default = "# by the fleet's owner\nDAEMON_INTERVAL=60\nSECRETS_DIR='/run/s'\nOTHER=x\n"
     _written(tmp_path, "/etc/default/fioconfig", default)
 
@@ -225,7 +229,7 @@ def test_variables_of_fioconfig_count_before_files(tmp_path: Path) -> None:
     )
 
     assert timedelta(minutes=1) == loaded.daemon_interval
-    assert ("/run/t", True, "u") == (
+    assert ("/run/t", True, "https://u") == (
         loaded.config_secrets_directory,
         loaded.config_unsafe_handlers,
         loaded.config_url,
