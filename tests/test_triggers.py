@@ -18,6 +18,7 @@ from tests.test_superseding import Unreachable
 from tests.world import StoppedClock, World
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
+DEAD_END = "https://localhost:1/.well-known/est"
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
@@ -95,6 +96,7 @@ def test_not_after_other_rotations_either(world: World) -> None:
     stock = world.fioagent("rotate", "--now", "--est-server", world.urls.est, "--id", "certs-7")
 
     assert (0, "rotation certs-7 is done already\n") == (stock.code, stock.out)
+    assert world.rotate("--id", "by-hand-0").out == "rotation by-hand-0 is done already\n"
     assert live == world.live_pair()
 
 
@@ -130,14 +132,9 @@ def test_now_is_the_rotation_that_is_asked_for(world: World) -> None:
 # --- corrections ---
 
 
-def dead_end(world: World) -> str:
-    del world
-    return "https://localhost:1/.well-known/est"
-
-
 def test_a_corrected_file_with_the_same_id_is_tried_at_once(world: World) -> None:
     """It does not wait for the back-off of the address that was wrong."""
-    trigger(world, est=dead_end(world))
+    trigger(world, est=DEAD_END)
     assert run(world).result is Result.TRY_AGAIN
     assert not wanted(world)["wanted"]
     trigger(world)
@@ -150,7 +147,7 @@ def test_a_corrected_file_with_the_same_id_is_tried_at_once(world: World) -> Non
 
 
 def test_a_corrected_file_with_another_id_takes_the_place_of_a_pending_one(world: World) -> None:
-    trigger(world, est=dead_end(world))
+    trigger(world, est=DEAD_END)
     assert run(world).result is Result.TRY_AGAIN
     trigger(world, "certs-8")
 
@@ -191,7 +188,7 @@ def test_a_refusal_is_the_end_of_this_file_but_not_of_a_corrected_one(world: Wor
 
 
 def test_what_was_cancelled_at_the_device_stays_cancelled(world: World) -> None:
-    trigger(world, est=dead_end(world))
+    trigger(world, est=DEAD_END)
     run(world)
     assert world.fioagent("cancel").code == 0
 
@@ -207,10 +204,12 @@ def test_a_file_that_is_taken_away_is_forgotten(world: World) -> None:
     assert run(world, NOW + 30 * DAY).result is Result.NOTHING_TO_DO
 
 
-def test_an_address_that_a_technician_gave_is_not_taken_back(world: World) -> None:
+@pytest.mark.parametrize("begun", [True, False], ids=["by the trigger", "by hand"])
+def test_an_address_that_a_technician_gave_is_not_taken_back(world: World, begun: bool) -> None:
     """The file's is wrong, and the person at the device knows the right one."""
-    trigger(world, est=dead_end(world))
-    assert run(world).result is Result.TRY_AGAIN
+    trigger(world, est=DEAD_END)
+    if begun:
+        assert run(world).result is Result.TRY_AGAIN
     world.factory.set_knob("est_answer", "500")
     assert world.rotate("--est-server", world.urls.est).code == 75
     world.factory.set_knob("est_answer", "normal")
@@ -265,7 +264,7 @@ def test_the_window_may_be_a_setting(world: World) -> None:
 
 
 def test_a_busy_server_and_a_window_act_together(world: World) -> None:
-    """Its Retry-After is kept, and then it is tried again: the window is no reason to wait."""
+    """Its Retry-After is kept; then the device comes within twice the window, with the others."""
     trigger(world, "certs-7", "WINDOW=24h")
     at = datetime.fromisoformat(wanted(world)["next_at"])
     world.factory.set_knob("est_answer", "503")
@@ -275,8 +274,23 @@ def test_a_busy_server_and_a_window_act_together(world: World) -> None:
 
     again = datetime.fromisoformat(wanted(world, at)["next_at"])
 
-    assert at + 2 * HOUR <= again <= at + 3 * HOUR
+    assert at + 2 * HOUR <= again <= at + 2 * DAY
     assert run(world, again - timedelta(seconds=1)).result is Result.TRY_AGAIN
+    assert run(world, again).result is Result.COMPLETED
+
+
+def test_a_server_that_works_on_it_is_asked_when_it_said(world: World) -> None:
+    """202: some CAs answer so to everybody, and do not keep a request for days."""
+    trigger(world, "certs-7", "WINDOW=24h")
+    at = datetime.fromisoformat(wanted(world)["next_at"])
+    world.factory.set_knob("est_answer", "202")
+    world.factory.set_knob("est_retry_after_s", "600")
+    assert run(world, at).result is Result.TRY_AGAIN
+    world.factory.set_knob("est_answer", "normal")
+
+    again = datetime.fromisoformat(wanted(world, at)["next_at"])
+
+    assert at + HOUR / 6 <= again <= at + HOUR / 4
     assert run(world, again).result is Result.COMPLETED
 
 
