@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from fioagent import settings, site, sota, systemd
+from fioagent import settings, site, systemd
 from fioagent.clock import SystemClock
-from fioagent.config import document, trigger
+from fioagent.config.trigger import checked_id
 from fioagent.disk import LocalDisk
-from fioagent.errors import ConfigError
+from fioagent.errors import AgentError, ConfigError, TemporaryError
 from fioagent.keystore.file import FileKeyStore
-from fioagent.model import CredentialRef, RotationId, Store
+from fioagent.model import CredentialRef, Store
 from fioagent.ports import Clock, Disk, Services
-from fioagent.rotation import (
-    identity,
-    opening,
-    policy,
-    preflight,
-    recovery,
-    rotator,
-    salvage,
-)
+from fioagent.rotation import opening, preflight, recovery, timing, undertaking, wanting
 from fioagent.rotation.journal import Journal, JournalDamagedError
 from fioagent.rotation.ledger import Ledger, Watch
-from fioagent.rotation.machine import Phase, Rotation
+from fioagent.rotation.machine import Rotation
 from fioagent.rotation.rotator import Outcome, Result
+from fioagent.rotation.situation import Decision
+from fioagent.rotation.wanting import Order, View
 from fioagent.sessions import HttpSessions
 from fioagent.site import Device
 from fioagent.x509 import Certificate
-
-_ROTATION_ID = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +36,8 @@ class Status:
         credential: that sota.toml names.
         certificate: its certificate; None where it cannot be used.
         problem: why it cannot, or what is wrong with the journal.
-        due_at: when the next rotation is due by the settings.
+        due_at: when this device is due by the settings.
+        decision: what is wanted, why and when; None where that cannot be told.
         open: a rotation under way.
         last: the latest that ended.
         unreported: events that the gateway has not acknowledged.
@@ -56,6 +47,7 @@ class Status:
     certificate: Certificate | None
     problem: str | None
     due_at: datetime | None
+    decision: Decision | None
     open: Rotation | None
     last: Rotation | None
     unreported: int
@@ -73,9 +65,10 @@ class Agent:
     ) -> Outcome:
         """Join the open rotation, or begin one if it is asked for or due; go as far as it goes.
 
-        An id that is not the open rotation's supersedes it where that strands
-        nobody; else the open one comes first. It is also the operator's word to
-        go on without a journal that is damaged.
+        Without an id that is the operator's latest trigger's, or by schedule, each when its
+        time has come; ``now`` asks for no time. An id that is not the open rotation's
+        supersedes it where that strands nobody; else the open one comes first. It is also
+        the operator's word to go on without a journal that is damaged.
 
         Raises:
             AgentError: nothing was begun, and why.
@@ -83,68 +76,43 @@ class Agent:
         wanted = None if rotation_id is None else checked_id(rotation_id)
         with self._locked("rotate"):
             ledger = Ledger(self.device, watch)
-            rotation = self._open_rotation(ledger, wanted)
-            if rotation is None:
-                return self._rotate_anew(ledger, wanted, est_url, now=now)
-            if wanted not in (None, rotation.id) and not opening.is_done(ledger, wanted):
-                return self._rotate_instead(ledger, rotation, wanted, est_url)
-            if est_url is not None and rotation.phase in (Phase.BEGUN, Phase.KEY_GENERATED):
-                rotation = opening.amend(ledger, rotation, est_url)
-            elif not now and (wait := self._wait(rotation)) is not None:
-                return wait
-            outcome = rotator.drive(ledger, ledger.resume(rotation), by_hand=now)
-            if wanted in (None, rotation.id):
-                return outcome
-            return _noting(outcome, f"rotation {wanted} is done already; {rotation.id} was open")
+            return undertaking.rotate(ledger, self._secrets, Order(wanted, est_url), now=now)
 
-    def _open_rotation(self, ledger: Ledger, wanted: RotationId | None) -> Rotation | None:
+    def wanted(self) -> dict[str, object]:
+        """Whether a rotation is wanted now, and when to look again: for the supervisor.
+
+        ``{"wanted": bool, "next_at": ISO 8601 or None, ...}``; ``problem`` says why
+        nothing is. Waits for nobody: while another process holds the lock, only what
+        has to be remembered of a trigger is left to it.
+        """
         try:
-            rotation = opening.open_rotation(ledger)
+            view = self._view()
+        except AgentError as error:
+            return {"wanted": False, "next_at": None, "problem": str(error)}
+        found = view.decision.as_json()
+        if view.asked.problem is not None:
+            found["problem"] = str(view.asked.problem)
+        if view.asked.seen != view.asked.known:
+            try:
+                with self._locked("check-in"):
+                    wanting.remember(self.device, view)
+            except TemporaryError:
+                pass
+            except ConfigError as error:
+                found["problem"] = str(error)
+        return found
+
+    def _view(self) -> View:
+        """What is wanted; changes nothing. Raises AgentError, as ``wanting.look``."""
+        ledger = Ledger(self.device, lambda _: None)
+        try:
+            rotation = ledger.journal.load()
         except JournalDamagedError:
-            # Only an id that is new is a person's word; a handler repeats old ones.
-            if wanted is None or opening.is_done(ledger, wanted):
+            # A trigger with a new id is the operator's word to go on without it.
+            if wanting.asked(ledger, self._secrets).pending is None:
                 raise
-            rotation = salvage.set_aside(ledger)
-            if rotation is not None and rotation.id == wanted:
-                raise
-        if rotation is None or rotation.phase is not Phase.SUPERSEDED:
-            return rotation
-        ledger.settle(rotation)
-        ledger.close(rotation)
-        return None
-
-    def _rotate_anew(
-        self, ledger: Ledger, wanted: RotationId | None, est_url: str | None, *, now: bool
-    ) -> Outcome:
-        wish = opening.wished(ledger)
-        if wish is not None:
-            wanted, now = wanted or wish.id, True
-            est_url = est_url or wish.est_url or None
-        lost = ledger.journal.lost
-        idle = self._nothing_to_do(ledger, wanted, now=now or lost)
-        if idle is not None:
-            ledger.deliver()
-            return idle
-        pair = salvage.unremembered_pair(self.device) if lost else None
-        identifier = wanted or self._fresh_id()
-        facts = opening.plan(ledger, identifier, self._est_url(est_url), pair)
-        return rotator.drive(ledger, opening.begin(ledger, facts))
-
-    def _rotate_instead(
-        self, ledger: Ledger, open_one: Rotation, wanted: RotationId, est_url: str | None
-    ) -> Outcome:
-        """``wanted`` in place of the open rotation, or after it."""
-        est_url = self._est_url(est_url, open_one)
-        device = ledger.device
-        unnamed = open_one.may_be_superseded and device.live_credential() == open_one.old
-        if unnamed or not identity.is_known(open_one, device):
-            rotation = opening.supersede(ledger, open_one, wanted, est_url)
-            return rotator.drive(ledger, rotation)
-        outcome = rotator.drive(ledger, ledger.resume(open_one))
-        if outcome.rotation is None or outcome.rotation.is_open:
-            why = f"rotation {wanted} was not begun: {open_one.id} is open and has to end first"
-            return _noting(outcome, why)
-        return rotator.drive(ledger, opening.begin(ledger, opening.plan(ledger, wanted, est_url)))
+            rotation = None
+        return wanting.look(ledger, self._secrets, rotation)
 
     def recover(self, watch: Watch) -> Outcome:
         """Offline: finish what a power cut has left half-done, before anybody reads the files.
@@ -181,17 +149,26 @@ class Agent:
             certificate = preflight.require_pair(device, credential)
         except ConfigError as error:
             problem = str(error)
-        journal, rotation = Journal(device.disk, device.site.state_directory), None
+        journal, rotation, decision = Journal(device.disk, device.site.state_directory), None, None
         try:
             rotation = journal.load()
         except ConfigError as error:
             problem = problem or str(error)
+        try:
+            view = self._view()
+            decision = view.decision
+            problem = problem or (str(view.asked.problem) if view.asked.problem else None)
+        except ConfigError as error:
+            problem = problem or str(error)
+        except TemporaryError:
+            decision = None  # fioconfig goes on with a rotation of its own
         ended = journal.ended()
         return Status(
             credential,
             certificate,
             problem,
             None if certificate is None else self._due_at(certificate),
+            decision,
             rotation,
             ended[-1].rotation if ended else None,
             sum(len(each.unreported()) for each in (*ended, journal)),
@@ -204,80 +181,15 @@ class Agent:
         with self.device.disk.lock(os.path.join(directory, "lock"), purpose):
             yield
 
-    def _nothing_to_do(
-        self, ledger: Ledger, wanted: RotationId | None, *, now: bool
-    ) -> Outcome | None:
-        if wanted is not None and opening.is_done(ledger, wanted):
-            return Outcome(Result.NOTHING_TO_DO, f"rotation {wanted} is done already")
-        if now:
-            return None
-        certificate = preflight.require_pair(self.device, self.device.live_credential())
-        due = self._due_at(certificate)
-        if self.device.clock.now() >= due:
-            return None
-        return Outcome(
-            Result.NOTHING_TO_DO,
-            f"the certificate is valid until {certificate.not_after:%Y-%m-%d}, "
-            f"rotation is due on {due:%Y-%m-%d}",
-            "'fioagent rotate --now' rotates all the same",
-        )
-
-    def _wait(self, rotation: Rotation) -> Outcome | None:
-        until = policy.wait_until(rotation, self.device.clock.now())
-        if until is None:
-            return None
-        return Outcome(
-            Result.TRY_AGAIN,
-            f"{policy.reason_to_wait(rotation)}; next try at {until:%Y-%m-%d %H:%M:%S} UTC",
-            "'fioagent rotate --now' tries at once",
-            rotation,
-        )
-
     def _due_at(self, certificate: Certificate) -> datetime:
-        return policy.due_at(
-            certificate.not_before, certificate.not_after, self.device.settings.rotation_due_at
-        )
-
-    def _fresh_id(self) -> RotationId:
-        return RotationId(f"certs-{int(self.device.clock.now().timestamp())}")
-
-    def _est_url(self, given: str | None, predecessor: Rotation | None = None) -> str:
-        """As given, else from the settings, the operator's latest trigger, the one before."""
-        found = given or self.device.settings.est_server or self._trigger().get("ESTSERVER")
-        if not found and predecessor is not None:
-            found = predecessor.est_url
-        if not found:
-            raise ConfigError(
-                "cannot rotate: no EST server is known",
-                hint="give it with --est-server, or set est.server in /etc/fioagent/fioagent.toml",
-            )
-        return found
-
-    def _trigger(self) -> Mapping[str, str]:
-        disk, place = self.device.disk, self.device.site
-        extracted = disk.read_if_there(os.path.join(self._secrets, trigger.FILE_NAME))
-        if extracted is not None:
-            return trigger.parse(extracted.decode("utf-8", "replace"))
-        config = disk.read_if_there(place.config)
-        if config is None:
-            return {}
-        entries = {file.name: file for file in document.files(config, place.config)}
-        entry = entries.get(trigger.FILE_NAME)
-        return trigger.parse(entry.value) if entry is not None and entry.unencrypted else {}
+        rules = wanting.rules(self.device.settings)
+        not_before, not_after = certificate.not_before, certificate.not_after
+        return timing.scheduled_at(not_before, not_after, rules, wanting.name_of(certificate))
 
 
-def checked_id(value: str) -> RotationId:
-    """Raises ConfigError: gateways drop events of other ids without a word."""
-    if not _ROTATION_ID.fullmatch(value):
-        raise ConfigError(
-            f"cannot use the rotation id {value!r}",
-            hint="1 to 63 letters, digits, '-' and '_', such as certs-1763683200",
-        )
-    return RotationId(value)
-
-
-def _noting(outcome: Outcome, note: str) -> Outcome:
-    return dataclasses.replace(outcome, hint=outcome.hint or note)
+def settings_shown(environ: Mapping[str, str]) -> list[dict[str, object]]:
+    """See ``settings.shown``. Raises ConfigError, as ``settings.load``."""
+    return settings.shown(settings.load(LocalDisk(), environ))
 
 
 @contextlib.contextmanager
@@ -294,19 +206,19 @@ def opened(
         ConfigError: sota.toml or the settings cannot be used.
     """
     disk, clock = disk or LocalDisk(), clock or SystemClock()
-    paths = sota.search_list(config, environ)
     configured = settings.load(disk, environ)
+    paths = tuple(config) or configured.sota_paths
     merged = site.read_sota(disk, paths)
-    place = site.site_of(merged, paths, sota.search_list((), environ))
+    place = site.site_of(merged, paths, configured.sota_paths)
     if place.store is not Store.FILE:
         raise merged.refuse("tls.pkey_source", "this version knows keys in files only")
     keys = FileKeyStore(disk, place.storage)
-    sessions = HttpSessions(disk, keys, lambda: site.read_sota(disk, paths))
+    sessions = HttpSessions(disk, keys, lambda: site.read_sota(disk, paths), configured.config_url)
     services = _services(configured.services_manager, clock)
     try:
         yield Agent(
             Device(place, configured, disk, keys, sessions, services, clock),
-            environ.get("SECRETS_DIR", "/var/run/secrets"),
+            configured.config_secrets_directory,
         )
     finally:
         sessions.close()

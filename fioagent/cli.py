@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fioagent import __version__, launch
+from fioagent import __version__, fioconfig, launch
 from fioagent.errors import AgentError, PeerError, TemporaryError
 from fioagent.log import Log
 from fioagent.model import Exit
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _EPILOG = """\
 exit status: 0 done or nothing to do, 1 failed and the old credential is live,
 75 try again later (the rotation stays open), 78 this device needs a person first,
-2 wrong use of the command line.
+2 wrong use of the command line, 123 a handler of the configuration has ended with it.
 """
 
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     environ = os.environ if environ is None else environ
     command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
     try:
-        code = command(arguments, environ)
+        code = command(arguments, _environ(arguments, environ))
     except AgentError as error:
         code = _exit_of(error)
         _complain(error, code, environ)
@@ -136,22 +136,35 @@ def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _daemon(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    environ = launch.environment(arguments, environ)
     if not arguments.check:
         launch.become_resident(arguments, environ)
     from fioagent import agent  # noqa: PLC0415  # as in _once
 
     try:
-        interval_s = launch.interval_s(arguments, environ)
-        with agent.opened(arguments.config, environ):
-            message = "the configuration can be used"
+        with agent.opened(arguments.config, environ) as opened:
+            interval_s = opened.device.settings.daemon_interval.total_seconds()
     except AgentError as error:
         if arguments.json:
             _emit_end("needs-person", _exit_of(error), str(error), error.hint)
         raise
+    message = "the configuration can be used"
     if arguments.json:
         _emit({"event": "end", "result": "ready", "message": message, "interval_s": interval_s})
     else:
         _say(message)
+    return Exit.DONE
+
+
+def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from fioagent import agent, words  # noqa: PLC0415  # as in _once
+
+    rows = agent.settings_shown(environ)
+    if arguments.json:
+        _emit({str(row["key"]): row for row in rows})
+    else:
+        for line in words.settings(rows):
+            _say(line)
     return Exit.DONE
 
 
@@ -174,6 +187,11 @@ def _emit_end(
     _emit({"event": "end", **said, "next_at": next_at})
 
 
+def _note(text: str) -> None:
+    """What happens meanwhile; systemd's journal takes it from there."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _complain(error: AgentError, code: Exit, environ: Mapping[str, str]) -> None:
     journal = Log(environ)
     if journal.is_journal:
@@ -189,21 +207,15 @@ def _complain(error: AgentError, code: Exit, environ: Mapping[str, str]) -> None
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fioagent",
-        description="Rotates the TLS client certificate of a Foundries LmP device.",
+        description="Configuration and TLS client certificate of a Foundries LmP device.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fioagent {__version__}")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "-c",
-        "--config",
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="sota.toml or a directory of *.toml, in search order; may be repeated "
-        "(default: SOTA_DIR, else the paths of aktualizr-lite), e.g. -c /var/sota/sota.toml",
-    )
+    for place, default in ((parser, []), (common, argparse.SUPPRESS)):
+        # fioconfig takes these before the command; a command of ours behind it, too.
+        _add_places(place, default)
     common.add_argument(
         "--json", action="store_true", help="one JSON object a line, e.g. fioagent status --json"
     )
@@ -233,7 +245,60 @@ def _parser() -> argparse.ArgumentParser:
         description="Shows what is live and what is under way. Changes nothing.",
     )
     status.set_defaults(command=_status)
+    _add_settings(commands.add_parser)
+    lent = fioconfig.Console(_say, _emit, _note, _exit_of, _rotate)
+    fioconfig.add(commands.add_parser, common, lent)
     return parser
+
+
+def _add_settings(add: Callable[..., argparse.ArgumentParser]) -> None:
+    settings = add(
+        "settings",
+        help="every setting with its value, where that is from, and what it means",
+        description="Shows every setting: value, file or variable that sets it, unit, meaning. "
+        "Needs no registered device.",
+    )
+    settings.add_argument(
+        "--json", action="store_true", help="one JSON object, e.g. fioagent settings --json"
+    )
+    settings.set_defaults(command=_settings)
+
+
+def _add_places(parser: argparse.ArgumentParser, default: list[str] | str) -> None:
+    parser.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        default=default,
+        metavar="PATH",
+        help="sota.toml or a directory of *.toml, in search order; may be repeated "
+        "(default: SOTA_DIR, else the paths of aktualizr-lite), e.g. -c /var/sota/sota.toml",
+    )
+    parser.add_argument(
+        "-s",
+        "--secrets-dir",
+        default=argparse.SUPPRESS,
+        metavar="DIR",
+        help="where configuration files are extracted to (default: SECRETS_DIR, else "
+        "/var/run/secrets), e.g. -s /run/secrets",
+    )
+    parser.add_argument(
+        "--unsafe-handlers",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="run handlers from anywhere (default: UNSAFE_CALLBACKS), e.g. --unsafe-handlers "
+        "check-in",
+    )
+
+
+def _environ(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """What options say counts as said by the environment: handlers call us with it again."""
+    said = {}
+    if "secrets_dir" in arguments:
+        said["SECRETS_DIR"] = arguments.secrets_dir
+    if "unsafe_handlers" in arguments:
+        said["UNSAFE_CALLBACKS"] = "true"
+    return {**environ, **said}
 
 
 def _add_rotate(

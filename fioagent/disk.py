@@ -85,14 +85,23 @@ class LocalDisk:
             raise _refused("make", path, error) from error
 
     def replace(
-        self, path: str, content: bytes, *, mode: int = 0o600, keep_time: bool = False
+        self,
+        path: str,
+        content: bytes,
+        *,
+        mode: int = 0o600,
+        keep_time: bool = False,
+        modified_s: int | None = None,
     ) -> None:
         # A link is followed: the file behind it is what others have open.
         target = os.path.realpath(path)
         temporary = _temporary(target)
         try:
             before = _status(target)
-            _write(temporary, content, before, mode, keep_time=keep_time)
+            time_ns = before.st_mtime_ns if before is not None and keep_time else None
+            if modified_s is not None:
+                time_ns = modified_s * 1_000_000_000
+            _write(temporary, content, before, mode, time_ns)
             os.replace(temporary, target)
             _sync_directory(os.path.dirname(target))
         except OSError as error:
@@ -202,7 +211,7 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def _write(
-    path: str, content: bytes, before: os.stat_result | None, mode: int, *, keep_time: bool
+    path: str, content: bytes, before: os.stat_result | None, mode: int, time_ns: int | None
 ) -> None:
     # One process at a time holds the lock, so a left-over of a power cut is free to go.
     with contextlib.suppress(FileNotFoundError):
@@ -213,8 +222,8 @@ def _write(
             os.fchown(descriptor, before.st_uid, before.st_gid)
         os.fchmod(descriptor, mode if before is None else stat.S_IMODE(before.st_mode))
         _write_all(descriptor, content)
-        if before is not None and keep_time:
-            os.utime(descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
+        if time_ns is not None:
+            os.utime(descriptor, ns=(time_ns, time_ns))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

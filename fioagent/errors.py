@@ -35,13 +35,20 @@ class TemporaryError(AgentError):
 
     Attributes:
         retry_after_s: seconds the peer asked us to wait; None where it did not.
+        accepted: the peer has taken the request and works on it.
     """
 
     def __init__(
-        self, message: str, *, hint: str | None = None, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        retry_after_s: float | None = None,
+        accepted: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+        self.accepted = accepted
 
 
 class PeerError(AgentError):

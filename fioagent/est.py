@@ -75,6 +75,7 @@ class HttpEst:
             return TemporaryError(
                 f"cannot enrol yet: {self._peer} accepted the request and wants us to wait",
                 retry_after_s=_DEFAULT_WAIT_S if wait is None else wait,
+                accepted=True,
             )
         if status >= 500 or status in (408, 425, 429):
             return TemporaryError(said, retry_after_s=wait)

@@ -1,14 +1,17 @@
-"""The device gateway's side of a rotation, spoken as fioconfig speaks it.
+"""The device gateway, spoken to as fioconfig speaks to it.
 
-Shapes and success codes are fioconfig's (internal/rotate_lock.go, config.go,
-rotate_events.go). A definite no is told apart from trouble on the way: only the
-former may end a rotation.
+Shapes and success codes are fioconfig's (internal/app.go, rotate_lock.go,
+config.go, rotate_events.go, fiotest/api.go). A definite no is told apart from
+trouble on the way: only the former may end a rotation.
 """
 
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
 
 from fioagent.errors import (
     CredentialRefusedError,
@@ -17,20 +20,25 @@ from fioagent.errors import (
     TemporaryError,
 )
 from fioagent.http import Response, Session
-from fioagent.ports import ConfigFile
+from fioagent.ports import ConfigFile, FetchedConfig, Upload
 
 # update-server and dg-satellite answer 502 with these words to an unannounced key.
 _ROTATION_REFUSED = b"Key rotation is not supported"
 _REASON = "Rotating device client certificate"
+_INITIAL_REASON = "Set initial fioconfig device data"
+_TEST_TARGET = "fioconfig-action"
 _HEAD = 256  # bytes
+_OCTETS = "application/octet-stream"
 _JSON = {"Content-Type": "application/json"}
 
 
 class HttpGateway:
     """``ports.Gateway`` over mutual TLS."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, config: Session | None = None) -> None:
+        """``config``: a session whose base is the whole address of the configuration."""
         self._session = session
+        self._config, self._config_path = (session, "/config") if config is None else (config, "")
 
     def handshake(self) -> None:
         self._session.handshake()
@@ -49,8 +57,24 @@ class HttpGateway:
             )
         return status
 
+    def config(self, since: str | None) -> FetchedConfig:
+        headers = {} if since is None else {"If-Modified-Since": since}
+        answer = self._config.request("GET", self._config_path, headers=headers)
+        status = self._expect(answer, "fetch the configuration", (200, 204, 304)).status
+        date = answer.headers.get("date")
+        return FetchedConfig(answer.body if status == 200 else None, status != 204, date)
+
+    def initial_config(self, files: Sequence[ConfigFile]) -> None:
+        body = {
+            "reason": _INITIAL_REASON,
+            "files": [_as_json(file) for file in files],
+            "public-key": "",
+        }
+        answer = self._patch_config(body)
+        self._expect(answer, "tell the gateway what is on this device", (200, 201, 202, 204))
+
     def device_config(self) -> bytes | None:
-        answer = self._session.request("GET", "/config-device")
+        answer = self._config.request("GET", f"{self._config_path}-device")
         self._expect(answer, "read the device's configuration", (200, 204))
         return answer.body if answer.status == 200 else None
 
@@ -60,7 +84,7 @@ class HttpGateway:
             "files": [_as_json(file) for file in files],
             "public-key": public_key_pem,
         }
-        answer = self._session.request("PATCH", "/config", body=_encoded(body), headers=_JSON)
+        answer = self._patch_config(body)
         self._expect(answer, "store the re-encrypted configuration", (200, 201, 202, 204))
 
     def set_next_key(self, public_key_pem: str) -> None:
@@ -73,6 +97,49 @@ class HttpGateway:
         body = _encoded(list(events))
         answer = self._session.request("POST", "/events", body=body, headers=_JSON)
         self._expect(answer, "report events", (200, 201, 202, 204))
+
+    def begin_test(self, name: str, identifier: str) -> str:
+        body = _encoded({"name": name, "target": _TEST_TARGET, "test-id": identifier})
+        answer = self._session.request("POST", "/tests", body=body, headers=_JSON)
+        self._expect(answer, "begin the test", (200, 201))
+        return answer.body.decode("utf-8", "replace").strip()
+
+    def end_test(
+        self, identifier: str, *, passed: bool, details: str, artifacts: Sequence[str]
+    ) -> Mapping[str, Upload]:
+        result = {"status": "PASSED" if passed else "FAILED", "details": details}
+        body = _encoded({**result, "artifacts": list(artifacts)})
+        path = f"/tests/{quote(identifier, safe='')}"
+        answer = self._session.request("PUT", path, body=body, headers=_JSON)
+        self._expect(answer, "report the test's result", (200, 201, 202))
+        try:
+            return _uploads(json.loads(answer.body or b"{}"))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise PeerError(
+                f"cannot upload artifacts: {self._session.host} does not say where: "
+                f"{answer.words()}",
+                status=answer.status,
+            ) from error
+
+    def send_artifact(self, upload: Upload, content: bytes) -> None:
+        headers = {"Content-Type": upload.content_type}
+        base = self._session.base_url
+        if upload.url.startswith(f"{base}/"):
+            answer = self._session.request(
+                "PUT", upload.url.removeprefix(base), body=content, headers=headers
+            )
+        elif upload.url.startswith("https://"):
+            # Signed for this one use, at a store of the gateway's choice: no business of the
+            # device's credential, and not a server of the factory.
+            elsewhere = Session(upload.url, ssl.create_default_context())
+            answer = elsewhere.request("PUT", "", body=content, headers=headers)
+            elsewhere.close()
+        else:
+            raise PeerError("cannot upload an artifact: the gateway names a place without https://")
+        self._expect(answer, "upload an artifact", (200, 201, 202, 204))
+
+    def _patch_config(self, body: Mapping[str, object]) -> Response:
+        return self._config.request("PATCH", self._config_path, body=_encoded(body), headers=_JSON)
 
     def _expect(self, answer: Response, purpose: str, wanted: tuple[int, ...]) -> Response:
         status = answer.status
@@ -97,6 +164,13 @@ def _as_json(file: ConfigFile) -> dict[str, object]:
     if file.on_changed:
         entry["on-changed"] = list(file.on_changed)
     return entry
+
+
+def _uploads(value: Any) -> dict[str, Upload]:
+    return {
+        name: Upload(str(where["url"]), str(where.get("content-type") or _OCTETS))
+        for name, where in value.items()
+    }
 
 
 def _encoded(value: object) -> bytes:

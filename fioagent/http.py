@@ -21,7 +21,7 @@ from fioagent import __version__, tls
 from fioagent.errors import TemporaryError, one_line
 
 MAX_WAIT_S: Final = 7 * 24 * 3600
-MAX_BODY: Final = 1024 * 1024  # bytes; a device's configuration is at most 1 MB
+MAX_BODY: Final = 4 * 1024 * 1024  # bytes; a configuration is at most 1 MB, before it is encoded
 READ_TIMEOUT_S: Final = 30.0
 TOTAL_TIMEOUT_S: Final = 120.0
 _CHUNK: Final = 16 * 1024

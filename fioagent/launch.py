@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from fioagent.errors import ConfigError
-from fioagent.supervise import INTERVAL_S
 
 CHECK_IN_LIMIT_S = 900.0  # handlers of several files, each with a limit of its own
 ROTATE_LIMIT_S = 900.0  # a slow token and a slow line; each request has a limit of its own
@@ -42,7 +41,7 @@ def add(
         "-i",
         "--interval",
         metavar="SECONDS",
-        help=f"from check-in to check-in (default: DAEMON_INTERVAL, else {INTERVAL_S:g}), "
+        help="from check-in to check-in (default: daemon.interval of the settings), "
         "e.g. --interval 600",
     )
     daemon.add_argument(
@@ -62,27 +61,21 @@ def add(
     return daemon
 
 
+def environment(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """With the interval that was given, where the settings look for it, ours and the workers'."""
+    if arguments.interval is None:
+        return environ
+    return {**environ, "DAEMON_INTERVAL": arguments.interval}
+
+
 def become_resident(arguments: argparse.Namespace, environ: Mapping[str, str]) -> NoReturn:
     """This process is the service from here on.
 
     Raises:
-        ConfigError: an option is no number of seconds.
+        ConfigError: a limit is no number of seconds.
     """
-    environ = dict(environ)
-    if arguments.interval is not None:
-        environ["DAEMON_INTERVAL"] = arguments.interval  # for the workers, which read it
     # S606: a shell is not wanted.
-    os.execve(sys.executable, resident_arguments(arguments), environ)  # noqa: S606
-
-
-def interval_s(arguments: argparse.Namespace, environ: Mapping[str, str]) -> float:
-    """From check-in to check-in.
-
-    Raises:
-        ConfigError: it is no number of seconds.
-    """
-    given = arguments.interval or environ.get("DAEMON_INTERVAL") or INTERVAL_S
-    return _seconds("DAEMON_INTERVAL", given)
+    os.execve(sys.executable, resident_arguments(arguments), dict(environ))  # noqa: S606
 
 
 def resident_arguments(arguments: argparse.Namespace) -> list[str]:
@@ -117,6 +110,6 @@ def _seconds(name: str, value: str | float) -> float:
     if not 0 < seconds <= 7 * 86_400:
         raise ConfigError(
             f"cannot use {name} {value!r}: it is not a number of seconds, a week at most",
-            hint=f"correct it in /etc/default/fioconfig or on the command line, such as {name} 300",
+            hint=f"such as {name} 900",
         )
     return seconds

@@ -48,6 +48,7 @@ class Exit(enum.IntEnum):
     FAILED = 1
     TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
     CONFIG = 78  # EX_CONFIG of sysexits.h
+    HANDLER = 123  # fioconfig's: a handler has ended with it
 
 
 def sha256_hex(data: bytes) -> str:

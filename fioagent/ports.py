@@ -61,12 +61,19 @@ class Disk(Protocol):
         ...
 
     def replace(
-        self, path: str, content: bytes, *, mode: int = 0o600, keep_time: bool = False
+        self,
+        path: str,
+        content: bytes,
+        *,
+        mode: int = 0o600,
+        keep_time: bool = False,
+        modified_s: int | None = None,
     ) -> None:
         """All of ``content`` at ``path``, or what was there before.
 
         A file that exists keeps its mode and owner (``mode`` is for a new one),
-        with ``keep_time`` its modification time too.
+        with ``keep_time`` its modification time too. ``modified_s``: that time,
+        in unix seconds, instead of now.
         """
         ...
 
@@ -145,6 +152,35 @@ class ConfigFile:
     on_changed: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class FetchedConfig:
+    """The answer to GET /config.
+
+    Attributes:
+        document: the configuration, JSON; None where the gateway says that it is unchanged,
+            or that none was ever set.
+        ever_set: False where none was ever set.
+        date: the Date header, the configuration's own time, as the gateway spells it.
+    """
+
+    document: bytes | None
+    ever_set: bool
+    date: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Where an artifact goes.
+
+    Attributes:
+        url: absolute; the gateway's own, or signed for this one use.
+        content_type: to be sent with it.
+    """
+
+    url: str
+    content_type: str
+
+
 class Gateway(Protocol):
     """The device gateway, spoken to with one credential.
 
@@ -160,6 +196,14 @@ class Gateway(Protocol):
         """TLS alone, without a request: is the certificate's CA trusted? Changes nothing."""
         ...
 
+    def config(self, since: str | None) -> FetchedConfig:
+        """The device's configuration, unless it is that of ``since``, a ``date`` of its own."""
+        ...
+
+    def initial_config(self, files: Sequence[ConfigFile]) -> None:
+        """Tell what is on this device; the same again is no change."""
+        ...
+
     def device_config(self) -> bytes | None:
         """The device's own layer of configuration, JSON; None where there is none."""
         ...
@@ -171,6 +215,18 @@ class Gateway(Protocol):
         ...
 
     def post_events(self, events: Sequence[Mapping[str, object]]) -> None: ...
+
+    def begin_test(self, name: str, identifier: str) -> str:
+        """A remote action has begun; its id, the gateway's where ``identifier`` is empty."""
+        ...
+
+    def end_test(
+        self, identifier: str, *, passed: bool, details: str, artifacts: Sequence[str]
+    ) -> Mapping[str, Upload]:
+        """Its result; where each artifact shall go, by name."""
+        ...
+
+    def send_artifact(self, upload: Upload, content: bytes) -> None: ...
 
 
 class Est(Protocol):

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 class HttpSessions:
     """``ports.Sessions`` by the trust file and the gateway that sota.toml names."""
 
-    def __init__(self, disk: Disk, keys: KeyStore, sota: Callable[[], Sota]) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        keys: KeyStore,
+        sota: Callable[[], Sota],
+        config_url: str | None = None,
+    ) -> None:
+        """``config_url``: where the configuration is, instead of /config of tls.server."""
+        self._config_url = config_url or None
         self._disk = disk
         self._keys = keys
         self._sota = sota
@@ -32,7 +40,10 @@ class HttpSessions:
     def gateway(self, credential: CredentialRef) -> HttpGateway:
         from fioagent.gateway import HttpGateway  # noqa: PLC0415  # see above
 
-        return HttpGateway(self._session(self._sota().require("tls.server"), credential))
+        session = self._session(self._sota().require("tls.server"), credential)
+        if self._config_url is None:
+            return HttpGateway(session)
+        return HttpGateway(session, self._session(self._config_url, credential))
 
     def est(self, url: str, credential: CredentialRef) -> HttpEst:
         from fioagent.est import HttpEst  # noqa: PLC0415  # see above

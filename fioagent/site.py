@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from fioagent import sota
+from fioagent import forms, sota
 from fioagent.errors import ConfigError
 from fioagent.model import SOTA_KEYS, CredentialRef, RotationId, Store
 from fioagent.ports import Clock, Disk, KeyStore, Services, Sessions
@@ -113,14 +112,6 @@ def site_of(merged: Sota, paths: tuple[str, ...], usual: tuple[str, ...]) -> Sit
     # aktualizr-lite reads both, fioconfig only the key's; registration writes them alike.
     if merged.get("tls.cert_source") not in (None, source):
         raise merged.refuse("tls.cert_source", f'tls.pkey_source is "{source}"')
-    if not _is_https(merged.require("tls.server")):
+    if not forms.is_https(merged.require("tls.server")):
         raise merged.refuse("tls.server", "only https://HOST[:PORT] is safe")
     return Site(os.path.abspath(merged.require("storage.path")), Store(source), paths, usual)
-
-
-def _is_https(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False

@@ -18,6 +18,7 @@ from fioagent.errors import TemporaryError
 from fioagent.ports import Clock, Moment
 
 _TIMEOUT_S: Final = 90.0
+_SCRIPT_HEAD: Final = 4096  # bytes; a console script is shorter
 _PROPERTIES: Final = "LoadState,ActiveState,SubState,ExecMainStartTimestampMonotonic"
 
 
@@ -27,19 +28,38 @@ def runs_this_machine() -> bool:
 
 
 def is_installed(program: str) -> bool:
-    """By PATH; a link of that name to ourselves is none."""
+    """By PATH; a link of that name to ourselves is none, nor is our own script of that name."""
     found = shutil.which(program)
-    return found is not None and os.path.basename(os.path.realpath(found)) != "fioagent"
+    if found is None or os.path.basename(os.path.realpath(found)) == "fioagent":
+        return False
+    with contextlib.suppress(OSError), open(found, "rb") as file:
+        head = file.read(_SCRIPT_HEAD)
+        return not (head.startswith(b"#!") and b"fioagent" in head)
+    return True
 
 
 def is_running(program: str) -> bool:
-    """By the names of the kernel's process table (proc(5), /proc/PID/comm)."""
+    """By the names of the kernel's process table (proc(5), /proc/PID/comm).
+
+    A script has the name of its file there, but its interpreter is what runs: that
+    is ourselves under the name of ``fioconfig``, which is a compiled program.
+    """
     for process in filter(str.isdigit, os.listdir("/proc")):
         # A process may be gone between the two looks.
         with contextlib.suppress(OSError), open(f"/proc/{process}/comm", "rb") as file:
-            if file.read().rstrip(b"\n") == program.encode():
+            if file.read().rstrip(b"\n") != program.encode():
+                continue
+            if not _is_python(process):
                 return True
     return False
+
+
+def _is_python(process: str) -> bool:
+    try:
+        runs = os.readlink(f"/proc/{process}/exe")
+    except OSError:  # a sandbox may not look at those with more rights; better a false alarm
+        return False
+    return os.path.basename(runs).startswith("python")
 
 
 class SystemdServices:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -13,6 +14,7 @@ from fioagent.rotation import policy
 from fioagent.rotation.ledger import Progress
 from fioagent.rotation.machine import Phase, Rotation
 from fioagent.rotation.rotator import Outcome, Result
+from fioagent.rotation.situation import Decision
 
 EXIT: Final = {
     Result.COMPLETED: Exit.DONE,
@@ -95,10 +97,23 @@ def status(now: Status) -> Iterator[str]:
     yield f"key          {now.credential.key}"
     if now.due_at is not None:
         yield f"due          {_minute(now.due_at)}"
+    if now.decision is not None:
+        yield from _wanted(now.decision)
     yield from _rotation("rotation", now.open, "none open")
     yield from _rotation("last", now.last, "none yet")
     if now.unreported:
         yield f"events       {now.unreported} not yet delivered to the gateway"
+
+
+def _wanted(decision: Decision) -> Iterator[str]:
+    """Whether a rotation is wanted, why, and when."""
+    answer = "now" if decision.wanted else "not now"
+    if decision.next_at is not None:
+        answer = f"at {decision.next_at:%Y-%m-%d %H:%M:%S} UTC"
+    yield f"wanted       {answer} ({decision.why.value})"
+    yield from textwrap.wrap(
+        decision.said, WIDTH, initial_indent=" " * 13, subsequent_indent=" " * 13
+    )
 
 
 def _rotation(title: str, rotation: Rotation | None, absent: str) -> Iterator[str]:
@@ -121,6 +136,7 @@ def status_json(now: Status) -> dict[str, object]:
         "problem": now.problem,
         "key": {"store": now.credential.store.value, "place": now.credential.key},
         "due_at": None if now.due_at is None else now.due_at.isoformat(),
+        "wanted": None if now.decision is None else now.decision.as_json(),
         "rotation": _rotation_json(now.open),
         "last": _rotation_json(now.last),
         "undelivered_events": now.unreported,
@@ -160,6 +176,15 @@ def next_try(rotation: Rotation | None) -> str | None:
     """When an open rotation is tried again, ISO 8601; None where nothing speaks against at once."""
     until = policy.next_try(rotation) if rotation is not None and rotation.is_open else None
     return None if until is None else until.isoformat()
+
+
+def settings(rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    """Each as TOML writes it, then where that is from, and what it means."""
+    for row in rows:
+        value = row["value"]
+        yield f"{row['key']} = {'(not set)' if value is None else json.dumps(value)}"
+        origin = f"{row['origin']}; {row['unit']}: {row['meaning']}"
+        yield from textwrap.wrap(origin, WIDTH, initial_indent="    ", subsequent_indent="    ")
 
 
 def _minute(moment: datetime) -> str:

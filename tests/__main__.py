@@ -3,6 +3,7 @@
     python3 -m tests demo           the demo: a factory, a device, a rotation, the proof
     python3 -m tests                every check that has to pass before a change lands
     python3 -m tests pytest ARG...  pytest alone, for work on the code
+    python3 -m tests bench NAME...  what it costs, measured; all benchmarks without a name
     python3 -m tests crash ARG...   power cuts, kills and faults by the thousand; --help tells more
 
 Standard library only, Python 3.10 or later: it runs before anything is
@@ -52,15 +53,12 @@ def main(arguments: Sequence[str]) -> int:
     try:
         match list(arguments):
             case ["demo", *rest]:
-                python = prepared(VENV, sys.executable, "factory")
-                return subprocess.call([python, "-m", "fioagent.factory", "demo", *rest])
+                return in_environment("factory", ["fioagent.factory", "demo", *rest])
             case ["pytest", *rest]:
-                python = prepared(VENV, sys.executable, "factory,dev")
-                return subprocess.call([python, "-m", "pytest", *rest])
-            case ["crash", *rest]:
-                need_programs(["strace"])
-                python = prepared(VENV, sys.executable, "factory,dev")
-                return subprocess.call([python, "-m", "tests.crash", *rest])
+                return in_environment("factory,dev", ["pytest", *rest])
+            case ["bench" | "crash" as name, *rest]:
+                need_programs(["strace"] if name == "crash" else [])
+                return in_environment("factory,dev", [f"tests.{name}", *rest])
             case []:
                 return check_everything()
             case _:
@@ -69,6 +67,11 @@ def main(arguments: Sequence[str]) -> int:
     except CheckFailedError as error:
         print(f"\nFAILED: {error}")
         return 1
+
+
+def in_environment(extras: str, module: Sequence[str]) -> int:
+    """Exit status of ``python -m MODULE ARG...``."""
+    return subprocess.call([prepared(VENV, sys.executable, extras), "-m", *module])
 
 
 def check_everything() -> int:

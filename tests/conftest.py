@@ -42,3 +42,9 @@ def world(new_world: Callable[[], World]) -> World:
     made = new_world()
     made.give_config()
     return made
+
+
+@pytest.fixture
+def bare(new_world: Callable[[], World]) -> World:
+    """A registered device, of which nobody has configured anything."""
+    return new_world()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from fioagent import cli, log
 from fioagent.factory.knobs import KNOBS
 from fioagent.model import Exit
-from fioagent.settings import Settings
+from fioagent.settings import KEYS, Settings, value_of
 
 TOP = Path(__file__).resolve().parent.parent
 README = (TOP / "README.md").read_text()
@@ -34,17 +35,19 @@ def test_settings_and_their_defaults_are_the_documented_ones() -> None:
     """Each key with the value that it has where nothing sets it."""
     shown = {row[0].strip("`"): row[1].strip("`") for row in rows("Settings")}
     defaults = {}
-    for field in dataclasses.fields(Settings):
-        if field.name != "origins":
-            value = getattr(Settings(), field.name)
-            text = str(list(value)).replace("'", '"') if isinstance(value, tuple) else repr(value)
-            defaults[field.name.replace("_", ".", 1)] = text
-    as_toml = {"None": "none", "True": "true", "False": "false"}
-    expected = {key: as_toml.get(text, text).replace("'", '"') for key, text in defaults.items()}
-    assert expected == shown
+    for key in KEYS:
+        value = value_of(Settings(), key)
+        defaults[key] = "none" if value is None else json.dumps(value)
+    assert defaults == shown
+    assert {key.replace(".", "_", 1) for key in KEYS} == {
+        field.name for field in dataclasses.fields(Settings) if field.name != "origins"
+    }
+    variables = {key: known.variable for key, known in KEYS.items() if known.variable}
+    lines = {row[0].strip("`"): row[2] for row in rows("Settings")}
+    assert [key for key, name in variables.items() if f"variable `{name}`" not in lines[key]] == []
 
 
-@pytest.mark.parametrize("command", [[], ["rotate"], ["status"], ["daemon"]], ids=str)
+@pytest.mark.parametrize("command", [[], ["rotate"], ["status"], ["settings"], ["daemon"]], ids=str)
 def test_help_has_an_example_for_every_option(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,3 +88,22 @@ def test_shell_blocks_of_the_readme_are_shell() -> None:
     assert len(blocks) >= 4
     for block in blocks:
         subprocess.run(["bash", "-n", "-c", block], check=True)
+
+
+def test_settings_are_shown_with_their_origin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No registered device is needed; lines fit a serial console."""
+    file = tmp_path / "a.toml"
+    file.write_text('[rotation]\nwindow = "24h"\n')
+    environ = {"FIOAGENT_CONFIG": str(file), "DAEMON_INTERVAL": "60"}
+
+    assert cli.main(["settings"], environ) == 0
+    text = capsys.readouterr().out
+    assert cli.main(["settings", "--json"], environ) == 0
+    shown = json.loads(capsys.readouterr().out)
+
+    assert 'rotation.window = "1d"' in text
+    assert "DAEMON_INTERVAL in the environment" in text
+    assert str(file) == shown["rotation.window"]["origin"]
+    assert list(KEYS) == list(shown)

@@ -13,7 +13,7 @@ from fioagent import agent
 from fioagent.errors import TemporaryError
 from fioagent.factory import Factory
 from fioagent.ports import Moment
-from fioagent.rotation.machine import MAX_PAUSES
+from fioagent.rotation.counting import MAX_PAUSES
 from fioagent.rotation.policy import FREE_SILENT_RUNS
 from fioagent.rotation.rotator import Result
 from tests.power import PowerCutError, StopAt, rotate

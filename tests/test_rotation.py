@@ -261,6 +261,19 @@ def test_no_configuration_is_lost_to_a_writer_in_between(world: World) -> None:
     assert world.opened_device_config()["app-secret"] == b"changed meanwhile"
 
 
+def test_a_configuration_that_came_after_the_staging_is_the_one_that_stays(world: World) -> None:
+    """What was staged before is stale then, however well it opens."""
+    world.factory.set_knob("operator_write_locked", "accept")
+    world.pause_before_the_commit("certs-1")
+    world.factory.set_config(world.uuid, {"app-secret": b"changed meanwhile"})
+    world.fetch_config()
+
+    assert world.rotate().code == 0
+
+    assert world.opened_config()["app-secret"] == b"changed meanwhile"
+    assert world.opened_config() == world.opened_device_config()
+
+
 def test_a_rotation_goes_on_when_nobody_reads(world: World) -> None:
     """As in "fioagent rotate --now | head -1"."""
     command = f"{shlex.quote(sys.executable)} -m fioagent rotate --now | head -1"
@@ -310,7 +323,7 @@ def test_without_now_a_fresh_certificate_is_left_alone(world: World) -> None:
 def test_without_now_a_due_certificate_is_rotated(world: World) -> None:
     """rotation.due_at is the share of its life after which a certificate is due."""
     world.factory.set_knob("est_validity_days", "2")
-    world.set_setting("[rotation]\ndue_at = 1e-15")
+    world.set_setting('[rotation]\ndue_at = 1e-15\nspread = "0s"')
 
     ran = world.fioagent("rotate")
 

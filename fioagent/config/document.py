@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fioagent import ecies
+from fioagent.config.extraction import Value
 from fioagent.errors import ConfigError
 from fioagent.ports import ConfigFile
 
 Key = ec.EllipticCurvePrivateKey
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 def parse(document: bytes, origin: str) -> dict[str, dict[str, Any]]:
@@ -111,6 +114,30 @@ def files(document: bytes, origin: str) -> list[ConfigFile]:
         )
         for name, entry in sorted(parse(document, origin).items())
     ]
+
+
+def values(document: bytes, keys: Sequence[Key], origin: str) -> list[Value]:
+    """Every file of the configuration, opened by whichever of ``keys`` does.
+
+    Raises:
+        ConfigError: malformed.
+    """
+    return [
+        Value(
+            name,
+            _plaintext(entry, keys),
+            tuple(_member(entry, "OnChanged") or ()),
+        )
+        for name, entry in sorted(parse(document, origin).items())
+    ]
+
+
+def _plaintext(entry: dict[str, Any], keys: Sequence[Key]) -> bytes | None:
+    if _member(entry, "Unencrypted"):
+        # JSON can spell half a character, which no file can hold; Go's decoder replaces it too.
+        return _HALVES.sub("\ufffd", _member(entry, "Value")).encode()
+    opened = (_open(entry, key) for key in keys)
+    return next((text for text in opened if text is not None), None)
 
 
 def _encrypted(entries: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from flask import Flask, Response, request
 
-from fioagent.factory import configs, devices, events
+from fioagent.factory import configs, devices, events, remote_actions
 from fioagent.factory.answers import as_json, drop, message, new_app, nothing, peer, text
 from fioagent.factory.devices import Admission, Device
 from fioagent.factory.store import Store, read_knobs
@@ -51,7 +51,7 @@ def create_app(store: Store, traffic: Traffic, clock: Clock) -> Flask:
         return _faulty(knobs["gateway_answer"])
 
     def route(method: str, path: str, handler: Handler) -> None:
-        def view() -> Response:
+        def view(**_parts: str) -> Response:
             return _serve(store, handler, clock())
 
         app.add_url_rule(
@@ -64,6 +64,9 @@ def create_app(store: Store, traffic: Traffic, clock: Clock) -> Flask:
     route("GET", "/device", get_device)
     route("PATCH", "/device", patch_device)
     route("POST", "/events", post_events)
+    route("POST", "/tests", remote_actions.begin)
+    route("PUT", "/tests/<test>", remote_actions.end)
+    route("PUT", "/tests/<test>/<artifact>", remote_actions.receive)
     return app
 
 

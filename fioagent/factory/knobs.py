@@ -53,6 +53,9 @@ KNOBS: Final = {
     "config_while_locked": _choice(
         "new old", "GET /config while locked: device values as patched, or as before"
     ),
+    "expired_clients": _choice(
+        "refuse accept", "gateway and EST server: a client certificate that has expired"
+    ),
     "est_success": _choice(
         "200 201", "enrolment: 200 as RFC 7030 has it, or 201 and the framing of estserver"
     ),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fioagent.factory import configs, devices, events, fioctl, pki, provision
+from fioagent.factory import configs, devices, events, fioctl, pki, provision, remote_actions
 from fioagent.factory.certificates import key_digest
 from fioagent.factory.configs import Entries
 from fioagent.factory.errors import FactoryError
@@ -283,6 +283,11 @@ class Factory:
         """Newest first."""
         with self.store.read() as db:
             return events.updates(db, uuid)
+
+    def remote_actions(self, uuid: str) -> list[remote_actions.Run]:
+        """Runs that the device has reported, in the order in which they began."""
+        with self.store.read() as db:
+            return remote_actions.of_device(db, uuid)
 
     def outbox(self) -> list[dict[str, object]]:
         """What an event queue would have been sent: DEVICE_PUBKEY_CHANGE."""

@@ -76,22 +76,31 @@ def _application(
 ) -> tuple[Flask, ContextChoice | None]:
     """The application, and how a new connection finds its TLS context; None for plain HTTP."""
 
-    def context(certificate: Path, key: Path) -> ssl.SSLContext:
-        return server_context(certificate, key, paths.device_cas())
+    def contexts(certificate: Path, key: Path) -> dict[str, ssl.SSLContext]:
+        """By the knob ``expired_clients``."""
+        return {
+            value: server_context(certificate, key, paths.device_cas(), any_age=value == "accept")
+            for value in ("refuse", "accept")
+        }
+
+    def knobs() -> Mapping[str, str]:
+        with store.read() as db:
+            return read_knobs(db)
 
     if name == "gateway":
-        tls = context(paths.pki / "tls-crt", paths.cloud / "tls.key")
-        return gateway.create_app(store, traffic, clock), lambda: tls
+        tls = contexts(paths.pki / "tls-crt", paths.cloud / "tls.key")
+        app = gateway.create_app(store, traffic, clock)
+        return app, lambda: tls[knobs()["expired_clients"]]
     if name == "est":
         files = {"normal": "est-tls", "foreign-ca": "foreign-tls", "wrong-host": "wrong-host"}
         choices = {
-            value: context(paths.cloud / f"{file}.pem", paths.cloud / f"{file}.key")
+            value: contexts(paths.cloud / f"{file}.pem", paths.cloud / f"{file}.key")
             for value, file in files.items()
         }
 
         def choose() -> ssl.SSLContext:
-            with store.read() as db:
-                return choices[read_knobs(db)["est_tls"]]
+            turned = knobs()
+            return choices[turned["est_tls"]][turned["expired_clients"]]
 
         return est.create_app(store, traffic, paths, clock), choose
     return api.create_app(store, traffic, paths, clock), None

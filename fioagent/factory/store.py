@@ -61,6 +61,17 @@ CREATE TABLE outbox (                   -- what the cloud would push to an event
   seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, type TEXT NOT NULL,
   payload TEXT NOT NULL
 );
+CREATE TABLE tests (                    -- runs of remote actions
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  uuid TEXT NOT NULL, id TEXT NOT NULL,
+  name TEXT NOT NULL, target TEXT NOT NULL,
+  status TEXT NOT NULL DEFAULT '', details TEXT NOT NULL DEFAULT '',
+  UNIQUE (uuid, id)
+);
+CREATE TABLE artifacts (                -- content is NULL until it was sent
+  uuid TEXT NOT NULL, test TEXT NOT NULL, name TEXT NOT NULL, content BLOB,
+  PRIMARY KEY (uuid, test, name)
+);
 CREATE TABLE hits (uuid TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX hits_by_device ON hits (uuid, at);
 """

@@ -42,8 +42,16 @@ class Peer:
     digest: str
 
 
-def server_context(certificate: Path, key: Path, client_cas: tuple[Path, ...]) -> ssl.SSLContext:
-    """TLS 1.2 or newer; a client certificate is verified if there is one."""
+_NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME; the ssl module has no name for it
+
+
+def server_context(
+    certificate: Path, key: Path, client_cas: tuple[Path, ...], *, any_age: bool = False
+) -> ssl.SSLContext:
+    """TLS 1.2 or newer; a client certificate is verified if there is one.
+
+    ``any_age``: one that has expired is taken too.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
@@ -52,6 +60,8 @@ def server_context(certificate: Path, key: Path, client_cas: tuple[Path, ...]) -
     context.verify_mode = ssl.CERT_OPTIONAL
     # The anchors are device CAs, which the root has signed; the root itself is not an anchor.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if any_age:
+        context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
     # One session ticket, as Go servers send: by it a client learns that it was accepted.
     context.num_tickets = 1
     return context

@@ -38,7 +38,7 @@ def plan(
     if pair is None and waiting is not None and waiting.phase is Phase.SUPERSEDED:
         pair = pair_of(device, waiting)
     new = pair or device.site.new_credential(identifier)
-    old = preflight.check(device, new, adopted=pair is not None, seen=_issued(ended))
+    old = preflight.check(device, new, adopted=pair is not None, seen=issued(ended))
     return {**facts(device, identifier, est_url, old, new), "announced": pair is not None}
 
 
@@ -56,6 +56,7 @@ def facts(
         "old_certificate": old.certificate,
         "old_serial": "unknown" if certificate is None else certificate.serial,
         "old_sha256": "unknown" if certificate is None else sha256_hex(certificate.der),
+        **({} if certificate is None else {"old_not_after": certificate.not_after.isoformat()}),
         "sota_paths": ",".join(device.site.sota_paths),
         "new_key": new.key,
         "new_certificate": new.certificate,
@@ -86,7 +87,7 @@ def pair_of(device: Device, predecessor: Rotation) -> CredentialRef | None:
     return predecessor.new
 
 
-def _issued(rotations: Iterable[Rotation]) -> list[datetime]:
+def issued(rotations: Iterable[Rotation]) -> list[datetime]:
     """When servers made the certificates that earlier rotations were given."""
     times = (rotation.facts.get(Phase.CERT_ISSUED, {}).get("not_before") for rotation in rotations)
     return [datetime.fromisoformat(str(at)) for at in times if at is not None]

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from fioagent.errors import ConfigError
 from fioagent.ports import Disk
-from fioagent.rotation import events, machine
+from fioagent.rotation import counting, events, machine
 from fioagent.rotation.machine import Kind, Phase, Record, Rotation
 
 FORMAT: Final = 1
@@ -79,7 +79,7 @@ class Journal:
 
     def add(self, record: Record) -> Rotation:
         """Durable before this returns, with all before it, and folded."""
-        records = machine.extended(self.records, record)
+        records = counting.extended(self.records, record)
         appended = bool(self.records) and records[:-1] == self.records
         rotation = machine.fold([record], self.rotation) if appended else machine.fold(records)
         if rotation is None:

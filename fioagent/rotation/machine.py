@@ -7,7 +7,7 @@ and the next phase depends on that alone, never on what files look like.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -97,7 +97,6 @@ BEFORE_COMMIT: Final = BEFORE_PIVOT | {
 # Durable before the request goes out, because its answer may be lost.
 ATTEMPTS: Final = frozenset((Phase.LOCKED, Phase.CONFIRMED))
 ENDS: Final = frozenset(phase for phase, following in TRANSITIONS.items() if not following)
-MAX_PAUSES: Final = 16  # records of different failures at one phase; what follows is counted only
 
 
 class Kind(str, enum.Enum):
@@ -137,12 +136,14 @@ class Pause:
         phase: that could not be reached.
         reason: in the words of the error.
         retry_after_s: as the peer asked; None where it did not.
+        accepted: the peer has taken the request and works on it.
     """
 
     at: datetime
     phase: Phase
     reason: str
     retry_after_s: int | None
+    accepted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +259,8 @@ def _after(rotation: Rotation, record: Record) -> Rotation:
     if record.kind is Kind.REPORTED:
         return replace(rotation, reported=int(facts["events"]))
     if record.kind is Kind.AMEND:
-        return replace(rotation, est_url=str(facts["est_url"]))
+        known = {**rotation.facts, Phase.BEGUN: {**rotation.facts[Phase.BEGUN], **facts}}
+        return replace(rotation, est_url=str(facts["est_url"]), facts=known)
     if record.kind is Kind.RUN:
         runs = rotation.silent_runs + int(facts.get("times", 1))
         return replace(rotation, silent_runs=runs, ran_at=record.at)
@@ -300,46 +302,8 @@ def _pause(record: Record, phase: Phase) -> Pause:
         phase=phase,
         reason=str(record.facts.get("reason", "")),
         retry_after_s=None if wait is None else int(wait),
+        accepted=bool(record.facts.get("accepted", False)),
     )
-
-
-def extended(records: Sequence[Record], record: Record) -> list[Record]:
-    """``records`` and ``record``, where saying the same again only counts.
-
-    So a server that is down for a year costs one line, not ten thousand. What
-    events were made of is never changed by it.
-    """
-    if record.kind is Kind.RUN and records and records[-1].kind is Kind.RUN:
-        times = int(records[-1].facts.get("times", 1)) + 1
-        return [*records[:-1], replace(record, facts={"times": times})]
-    if record.kind is not Kind.PAUSE:
-        return [*records, record]
-    # It ended in a word, so the run before it was no silent one.
-    kept = [each for each in records if each.kind is not Kind.RUN]
-    since = max(i for i, each in enumerate(kept) if each.kind is Kind.PHASE)
-    pauses = [i for i in range(since, len(kept)) if kept[i].kind is Kind.PAUSE]
-    if pauses and _counts_with(kept[pauses[-1]], record):
-        kept[pauses[-1]] = _counted(kept[pauses[-1]], record)
-        return kept
-    if len(pauses) >= MAX_PAUSES:
-        record = replace(record, facts={**record.facts, "untold": True})
-    return [*kept, record]
-
-
-def _counts_with(earlier: Record, later: Record) -> bool:
-    same = earlier.facts.get("reason") == later.facts.get("reason")
-    return same or bool(earlier.facts.get("untold"))
-
-
-def _counted(earlier: Record, later: Record) -> Record:
-    """``earlier`` again: its time is when it was first said, and its wait what was asked last."""
-    facts = {
-        **{name: value for name, value in earlier.facts.items() if name != "retry_after_s"},
-        **later.facts,
-        "times": int(earlier.facts.get("times", 1)) + 1,
-        "latest": later.at.isoformat(),
-    }
-    return replace(earlier, facts=facts)
 
 
 def _reference(facts: Facts, which: str) -> CredentialRef:

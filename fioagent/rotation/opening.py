@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fioagent import esturl
 from fioagent.errors import ConfigError
 from fioagent.model import CredentialRef, Facts, RotationId
-from fioagent.rotation import beginning, takeover
+from fioagent.rotation import beginning, identity, memory, takeover
 from fioagent.rotation.ledger import Ledger
 from fioagent.rotation.machine import Kind, Phase, Rotation
 from fioagent.rotation.rotator import Outcome, Result
@@ -72,13 +72,20 @@ def wished(ledger: Ledger) -> Wish | None:
 
 
 def is_done(ledger: Ledger, rotation: RotationId) -> bool:
-    """Whether it succeeded last, which the stock handler asks too, or another took its place."""
+    """Whether it succeeded, or another took its place.
+
+    The stock handler looks into the marker alone, so it asks for an id again after
+    others have come; journals that are pruned are remembered for the latest trigger.
+    """
     marker = ledger.device.disk.read_if_there(ledger.device.site.completed_marker)
     if marker is not None and f'"RotationId":"{rotation}",'.encode() in marker:
         return True
+    seen = memory.seen(ledger.device)
+    if seen is not None and (seen.id, seen.end) == (rotation, Phase.COMPLETED):
+        return True
     ended = [each.rotation for each in ledger.journal.ended()]
     return any(
-        each is not None and each.id == rotation and each.phase is Phase.SUPERSEDED
+        each is not None and each.id == rotation and each.phase is not Phase.ABANDONED
         for each in ended
     )
 
@@ -97,22 +104,32 @@ def begin(ledger: Ledger, plan: Facts) -> Rotation:
     return rotation
 
 
-def amend(ledger: Ledger, rotation: Rotation, est_url: str) -> Rotation:
-    """Another EST server for a rotation that has no certificate yet."""
+def amend(ledger: Ledger, rotation: Rotation, est_url: str, facts: Facts) -> Rotation:
+    """Another EST server for a rotation that has no certificate yet, and what asks for it."""
     url = esturl.base_url(est_url)
     if url == rotation.est_url:
         return rotation
-    return ledger.add(Kind.AMEND, facts={"est_url": url})
+    return ledger.add(Kind.AMEND, facts={**facts, "est_url": url})
 
 
-def supersede(ledger: Ledger, rotation: Rotation, identifier: RotationId, est_url: str) -> Rotation:
+def may_be_replaced(ledger: Ledger, rotation: Rotation) -> bool:
+    """Whether another rotation may begin in its place, rather than after it."""
+    device = ledger.device
+    unnamed = rotation.may_be_superseded and device.live_credential() == rotation.old
+    return unnamed or not identity.is_known(rotation, device)
+
+
+def supersede(
+    ledger: Ledger, rotation: Rotation, identifier: RotationId, est_url: str, because: Facts
+) -> Rotation:
     """End ``rotation`` in favour of another, and begin that.
 
     Raises:
         AgentError: preflight found a reason; ``rotation`` is open still.
         ConfigError: the disk; either rotation is open then, or the other is wished for.
     """
-    facts = plan(ledger, identifier, est_url, beginning.pair_of(ledger.device, rotation))
+    pair = beginning.pair_of(ledger.device, rotation)
+    facts = {**plan(ledger, identifier, est_url, pair), **because}
     ledger.settle(rotation)
     reason = {"reason": f"superseded by rotation {identifier}", "by": identifier}
     end = Phase.SUPERSEDED if rotation.announced else Phase.ABANDONED

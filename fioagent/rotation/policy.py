@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from types import MappingProxyType
@@ -70,7 +70,12 @@ DEPENDS_ON: Final[Mapping[Phase, Peer]] = MappingProxyType(
 # A run that dies without a word may take the device down with it. A power cut is
 # one too, so a few are free.
 FREE_SILENT_RUNS: Final = 3
+_QUICK: Final = 1  # failures of a patient rotation that a line of a moment explains
+_SHORTEST_CAP: Final = timedelta(minutes=10)
+_MOST_PATIENT: Final = timedelta(days=4)
 AFTER_SILENCE: Final = Backoff(timedelta(minutes=2), timedelta(days=1))
+# A CA that has refused is not asked for another certificate at every check-in.
+AFTER_REFUSAL: Final = Backoff(timedelta(hours=1), timedelta(days=2))
 LONGEST_ASKED_WAIT_S: Final = 86_400  # a Retry-After of a year is a mistake of the server
 
 
@@ -106,14 +111,108 @@ def reason_to_wait(rotation: Rotation) -> str:
 def _latest_failure(rotation: Rotation) -> tuple[datetime | None, timedelta]:
     """When, and how long to wait from then."""
     silent = rotation.silent_runs - FREE_SILENT_RUNS
-    if silent > 0:
-        return rotation.ran_at, AFTER_SILENCE.after(silent, _draw(rotation))
+    if silent > 0 and rotation.ran_at is not None:
+        wait = AFTER_SILENCE.after(silent, _draw(rotation))
+        return rotation.ran_at, near_expiry(wait, _left(rotation, rotation.ran_at))
     pause = rotation.paused
     if pause is None:
         return None, timedelta()
-    asked = timedelta(seconds=min(pause.retry_after_s or 0, LONGEST_ASKED_WAIT_S))
-    own = BACKOFF[DEPENDS_ON[pause.phase]].after(rotation.failures, _draw(rotation))
+    left, draw = _left(rotation, pause.at), _draw(rotation)
+    # A server that has accepted the request expects us when it says.
+    patience = None if pause.accepted else _patience_of(rotation)
+    asked = _asked_wait(pause.retry_after_s, left, draw)
+    own = _own_wait(DEPENDS_ON[pause.phase], rotation.failures, left, patience, asked, draw)
     return pause.at, max(asked, own)
+
+
+def _own_wait(  # noqa: PLR0917  # one value for each thing that it depends on
+    peer: Peer,
+    failures: int,
+    left: timedelta | None,
+    patience: timedelta | None,
+    asked: timedelta,
+    draw: float,
+) -> timedelta:
+    """As long as it may be, and never so long that a certificate runs out meanwhile.
+
+    With patience: once soon, because a line may be down for a moment, then evenly over
+    all of it. So after an outage the fleet comes back as it would have come without:
+    each further quick try would double the load of the first minutes.
+    """
+    backoff = BACKOFF[peer]
+    quick = failures <= _QUICK and not asked
+    if patience is None or peer is not Peer.EST or quick:
+        return Backoff(backoff.first, near_expiry(backoff.cap, left)).after(failures, draw)
+    return near_expiry(patience, left) * max(draw, 0.02)
+
+
+def _asked_wait(seconds: int | None, left: timedelta | None, draw: float) -> timedelta:
+    """At least what a peer asked for, and by chance up to a half more: it asked all of them."""
+    asked = timedelta(seconds=min(seconds or 0, LONGEST_ASKED_WAIT_S)) * (1 + draw / 2)
+    if left is None or left <= timedelta():
+        return asked
+    # Sooner than it likes, but a certificate that has expired may be good for nothing.
+    return min(asked, max(left / 2, _SHORTEST_CAP))
+
+
+def near_expiry(longest: timedelta, left: timedelta | None) -> timedelta:
+    """The longest wait with so much validity left: ever shorter towards the end of it.
+
+    What has expired already is tried ever more rarely again. None: it is not known.
+    """
+    if left is None:
+        return longest
+    return min(longest, max(abs(left) / 8, _SHORTEST_CAP))
+
+
+def patience(window: timedelta) -> timedelta | None:
+    """How long a try may be put off of a rotation that had so long a window to begin in.
+
+    With it the devices that an outage has held up come back over as long a time as
+    they would have taken without it, not in the hour after it. None: they are in a hurry.
+    """
+    if not window:
+        return None
+    return max(BACKOFF[Peer.EST].cap, min(window * 2, _MOST_PATIENT))
+
+
+def wait_to_begin(
+    failures: int,
+    retry_after_s: int | None,
+    *,
+    left: timedelta,
+    patience: timedelta | None,
+    draw: float,
+) -> timedelta:
+    """After so many attempts that could not begin: the gateway was asked, or this device is ill."""
+    asked = _asked_wait(retry_after_s, left, draw)
+    return max(asked, _own_wait(Peer.EST, failures, left, patience, asked, draw))
+
+
+def wait_after_refusals(
+    refused_at: Sequence[datetime], not_after: datetime, draw: float
+) -> tuple[datetime, datetime] | None:
+    """From when to when: rotations by schedule that were refused, one after the other.
+
+    None where none was. A refusal ends a rotation, so the next is a new one.
+    """
+    if not refused_at:
+        return None
+    latest = refused_at[-1]
+    longest = near_expiry(AFTER_REFUSAL.cap, not_after - latest)
+    wait = Backoff(min(AFTER_REFUSAL.first, longest), longest).after(len(refused_at), draw)
+    return latest, latest + wait
+
+
+def _left(rotation: Rotation, at: datetime) -> timedelta | None:
+    """Validity of the certificate that is renewed; None where its journal does not tell."""
+    not_after = rotation.facts[Phase.BEGUN].get("old_not_after")
+    return None if not_after is None else datetime.fromisoformat(str(not_after)) - at
+
+
+def _patience_of(rotation: Rotation) -> timedelta | None:
+    seconds = rotation.facts[Phase.BEGUN].get("patience_s")
+    return None if seconds is None else timedelta(seconds=int(seconds))
 
 
 def _draw(rotation: Rotation) -> float:

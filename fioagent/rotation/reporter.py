@@ -6,6 +6,7 @@ has acknowledged; the latest ten that ended are kept.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Final
 
@@ -63,6 +64,20 @@ class Reporter:
                 pass  # a body that it will never take must not hold up all that follow
             delivered = {"events": journal.rotation.reported + len(batch)}
             journal.add(Record(Kind.REPORTED, self._device.clock.now(), facts=delivered))
+
+
+def deliver_rest(device: Device) -> None:
+    """What rotations that are over have left to tell; one that is open tells its own.
+
+    Not where another process holds the lock: that delivers too, if it is a rotation.
+    """
+    directory = device.site.state_directory
+    journal = Journal(device.disk, directory)
+    if not any(each.unreported() for each in journal.ended()):
+        return
+    with contextlib.suppress(AgentError), device.disk.lock(f"{directory}/lock", "check-in"):
+        journal.load()
+        Reporter(device, journal).deliver()
 
 
 def _first(events: list[dict[str, object]]) -> list[dict[str, object]]:

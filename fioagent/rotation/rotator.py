@@ -177,6 +177,8 @@ def _pause(ledger: Ledger, rotation: Rotation, error: AgentError) -> tuple[Rotat
     facts: dict[str, str | int | bool] = {"reason": str(error)}
     if isinstance(error, TemporaryError) and error.retry_after_s is not None:
         facts["retry_after_s"] = int(error.retry_after_s)
+    if isinstance(error, TemporaryError) and error.accepted:
+        facts["accepted"] = True
     with contextlib.suppress(ConfigError):  # a disk in trouble takes no word of it
         rotation = ledger.add(Kind.PAUSE, phase, facts)
     hint = error.hint

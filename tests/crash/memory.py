@@ -110,15 +110,20 @@ class MemoryDisk:
         self.directories |= {path}
 
     def replace(
-        self, path: str, content: bytes, *, mode: int = 0o600, keep_time: bool = False
+        self,
+        path: str,
+        content: bytes,
+        *,
+        mode: int = 0o600,
+        keep_time: bool = False,
+        modified_s: int | None = None,
     ) -> None:
         real = self.real_path(path)
         self._require_directory("write", path, os.path.dirname(real))
         before = self.entries.get(real)
-        if isinstance(before, File):
-            self.entries[real] = File(content, before.mode, before.time if keep_time else 0)
-        else:
-            self.entries[real] = File(content, mode)
+        time = before.time if isinstance(before, File) and keep_time else 0
+        mode = before.mode if isinstance(before, File) else mode
+        self.entries[real] = File(content, mode, time if modified_s is None else modified_s)
 
     def append(self, path: str, content: bytes) -> None:
         real = self.real_path(path)

@@ -20,8 +20,8 @@ FILES: Final = (
         "write-unsynced",
         "a file is whole once its name is there",
         "disk.py",
-        "before.st_mtime_ns))\n        os.fsync(descriptor)",
-        "before.st_mtime_ns))",
+        "ns=(time_ns, time_ns))\n        os.fsync(descriptor)",
+        "ns=(time_ns, time_ns))",
         ("3",),
     ),
     Mutant(

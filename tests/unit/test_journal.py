@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from fioagent.disk import LocalDisk
 from fioagent.errors import ConfigError
 from fioagent.rotation import events, machine
+from fioagent.rotation.counting import extended
 from fioagent.rotation.journal import Journal
-from fioagent.rotation.machine import HistoryError, Phase, Record, extended
+from fioagent.rotation.machine import HistoryError, Phase, Record
 
 from . import journals, made
 from .histories import any_history, paused, reached, refused, reported, until

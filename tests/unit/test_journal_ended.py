@@ -73,10 +73,16 @@ class Told(LocalDisk):
         super().settle(names)
 
     def replace(
-        self, path: str, content: bytes, *, mode: int = 0o600, keep_time: bool = False
+        self,
+        path: str,
+        content: bytes,
+        *,
+        mode: int = 0o600,
+        keep_time: bool = False,
+        modified_s: int | None = None,
     ) -> None:
         self.told.append(f"replace {os.path.basename(path)}")
-        super().replace(path, content, mode=mode, keep_time=keep_time)
+        super().replace(path, content, mode=mode, keep_time=keep_time, modified_s=modified_s)
 
 
 def test_an_ended_rotation_still_takes_what_was_delivered(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -21,6 +22,7 @@ from fioagent.rotation.policy import (
     due_at,
     next_try,
     too_many,
+    wait_after_refusals,
     wait_until,
 )
 
@@ -89,12 +91,18 @@ def test_a_failure_waits_by_its_own_count_and_peer() -> None:
         assert _AT + longest / 2 <= until <= _AT + longest
 
 
-def test_devices_that_fail_together_do_not_come_back_together() -> None:
-    """By the seed of each rotation; the same device answers the same whenever it is asked."""
-    rotations = [
-        replace(_paused(Phase.LOCKED, 9), facts={Phase.BEGUN: {"event_seed": str(number)}})
+def _fleet(rotation: Rotation) -> list[Rotation]:
+    """200 devices in the same state."""
+    begun = rotation.facts[Phase.BEGUN]
+    return [
+        replace(rotation, facts={Phase.BEGUN: {**begun, "event_seed": str(number)}})
         for number in range(200)
     ]
+
+
+def test_devices_that_fail_together_do_not_come_back_together() -> None:
+    """By the seed of each rotation; the same device answers the same whenever it is asked."""
+    rotations = _fleet(_paused(Phase.LOCKED, 9))
     times = {next_try(each) for each in rotations}
 
     assert len(times) > 190
@@ -103,23 +111,135 @@ def test_devices_that_fail_together_do_not_come_back_together() -> None:
 
 @pytest.mark.parametrize("seconds", [600, 3600])
 def test_a_peer_that_asks_for_time_gets_it(seconds: int) -> None:
-    """Counted from the answer, not from when somebody looks."""
+    """Counted from the answer, not from when somebody looks; never less than it asked for."""
     rotation = _paused(Phase.CERT_ISSUED, asked_s=seconds)
 
-    until = _AT + timedelta(seconds=seconds)
+    until = next_try(rotation)
+    assert until is not None
+    assert _AT + timedelta(seconds=seconds) <= until <= _AT + timedelta(seconds=1.5 * seconds)
     assert until == wait_until(rotation, _AT)
     assert until == wait_until(rotation, until - timedelta(seconds=1))
     assert wait_until(rotation, until) is None
 
 
+def test_a_fleet_that_was_asked_to_come_in_an_hour_does_not_come_in_one_second() -> None:
+    """A busy server says the same to all of them."""
+    times = [next_try(each) for each in _fleet(_paused(Phase.CERT_ISSUED, asked_s=3600))]
+
+    in_five_minutes = Counter(int((at - _AT).total_seconds() // 300) for at in times if at)
+    assert set(in_five_minutes) == set(range(12, 18))
+    assert max(in_five_minutes.values()) < 2 * len(times) / 6
+
+
 def test_a_peer_that_asks_for_years_gets_a_day() -> None:
-    assert _AT + _DAY == next_try(_paused(Phase.CERT_ISSUED, asked_s=10**17))
+    until = next_try(_paused(Phase.CERT_ISSUED, asked_s=10**17))
+
+    assert until is not None
+    assert _AT + _DAY <= until <= _AT + 1.5 * _DAY
 
 
 def test_a_peer_that_asks_for_nothing_does_not_get_us_sooner() -> None:
     rotation = _paused(Phase.CERT_ISSUED, failures=9, asked_s=0)
 
     assert next_try(rotation) == next_try(_paused(Phase.CERT_ISSUED, failures=9))
+
+
+# --- validity, and patience ---
+
+
+def _ending_in(left: timedelta, patience: timedelta | None = None) -> Rotation:
+    """One of which the EST server has failed often, with so much validity left."""
+    begun: dict[str, str | int | bool] = {"old_not_after": (_AT + left).isoformat()}
+    if patience is not None:
+        begun["patience_s"] = int(patience.total_seconds())
+    return replace(_paused(Phase.CERT_ISSUED, 30), facts={Phase.BEGUN: begun})
+
+
+@pytest.mark.parametrize("patience", [None, 2 * _DAY], ids=["in a hurry", "patient"])
+def test_attempts_get_denser_towards_expiry(patience: timedelta | None) -> None:
+    """And rarer again the longer a certificate is over."""
+    lefts = [_DAY * days for days in (400, 30, 4, 1)]
+    lefts += [timedelta(hours=hours) for hours in (6, 2, 1, 0, -1, -24, -24 * 30)]
+    longest = []
+    for left in lefts:
+        waits = [next_try(each) for each in _fleet(_ending_in(left, patience))]
+        longest.append(max(until for until in waits if until is not None) - _AT)
+
+    before, after = longest[:8], longest[7:]
+    assert before == sorted(before, reverse=True)
+    assert after == sorted(after)
+    assert longest[7] <= timedelta(minutes=10)
+    assert all(wait <= left / 4 for wait, left in zip(longest, lefts[:6], strict=False))
+
+
+def test_not_even_a_server_that_asks_for_it_lets_a_certificate_run_out() -> None:
+    """Half of what is left is waited for at most."""
+    rotation = _ending_in(timedelta(hours=2))
+    assert rotation.paused is not None
+    asked = replace(rotation, paused=replace(rotation.paused, retry_after_s=86_400))
+
+    assert next_try(asked) == _AT + timedelta(hours=1)
+
+
+def test_who_has_time_comes_back_over_all_of_it_after_one_quick_try() -> None:
+    """A short trouble costs minutes; a long one does not bring the fleet back in one hour."""
+    patient = _ending_in(400 * _DAY, 2 * _DAY)
+    quick = next_try(replace(patient, failures=1))
+    assert quick is not None
+    assert quick <= _AT + timedelta(minutes=1)
+
+    waits = [until - _AT for each in _fleet(patient) if (until := next_try(each))]
+
+    in_quarters = Counter(int(wait / (_DAY / 2)) for wait in waits)
+    assert set(in_quarters) == {0, 1, 2, 3}
+    assert max(in_quarters.values()) < 1.5 * len(waits) / 4
+
+
+def test_who_is_asked_to_wait_has_no_quick_try() -> None:
+    """A server that says 503 with Retry-After has too much to do: come back spread."""
+    patient = replace(_ending_in(400 * _DAY, 2 * _DAY), failures=1)
+    assert patient.paused is not None
+    asked = replace(patient, paused=replace(patient.paused, retry_after_s=60))
+
+    waits = [until - _AT for each in _fleet(asked) if (until := next_try(each))]
+
+    assert min(waits) >= timedelta(seconds=60)
+    assert sum(wait > _DAY for wait in waits) > len(waits) / 3
+
+
+def test_a_request_that_was_accepted_is_asked_about_when_it_was_said() -> None:
+    """202 is no trouble but the usual course with some CAs, and they do not keep it for days."""
+    patient = _ending_in(400 * _DAY, 2 * _DAY)
+    assert patient.paused is not None
+    accepted = replace(patient.paused, retry_after_s=600, accepted=True)
+
+    until = next_try(replace(patient, paused=accepted, failures=1))
+
+    assert until is not None
+    assert _AT + timedelta(minutes=10) <= until <= _AT + timedelta(minutes=15)
+
+
+def test_only_an_est_server_is_waited_for_with_patience() -> None:
+    """A gateway that knows the key has the operator's writes locked."""
+    patient = replace(_ending_in(400 * _DAY, 2 * _DAY), failures=30)
+    locked = replace(patient, paused=Pause(_AT, Phase.CONFIRMED, "timed out", None))
+
+    until = next_try(locked)
+    assert until is not None
+    assert until <= _AT + BACKOFF[Peer.GATEWAY].cap
+
+
+def test_refusals_by_schedule_are_not_repeated_at_every_check_in() -> None:
+    assert wait_after_refusals([], _AT, 0.5) is None
+    found = [wait_after_refusals([_AT] * count, _AT + 400 * _DAY, 0.0) for count in (1, 2, 9)]
+
+    assert [until - since for since, until in filter(None, found)] == [
+        timedelta(hours=1),
+        timedelta(hours=2),
+        2 * _DAY,
+    ]
+    near = wait_after_refusals([_AT] * 9, _AT + _DAY, 0.0)
+    assert near == (_AT, _AT + timedelta(hours=3))
 
 
 def test_a_failure_from_the_future_is_no_reason_to_wait() -> None:

@@ -195,3 +195,91 @@ def test_a_directory_in_place_of_a_file_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"cannot read .*/dir\.toml: is a directory"):
         settings.load(LocalDisk(), {"FIOAGENT_CONFIG": str(tmp_path / "dir.toml")})
+
+
+# --- durations, variables, and what is shown ---
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("spread = 14", r"rotation\.spread in .*named\.toml: it is not a string"),
+        ("spread = 'soon'", r"rotation\.spread in .*: it is no duration such as"),
+        ("window = '-1h'", r"rotation\.window in .*: it is no duration"),
+        ("due_before_expiry = '99999d'", r"due_before_expiry in .*: it is longer than ten years"),
+    ],
+)
+def test_a_duration_that_is_none_is_told(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        _load(tmp_path, f"[rotation]\n{text}")
+
+
+def test_variables_of_fioconfig_count_before_files(tmp_path: Path) -> None:
+    """The process's own before those of /etc/default/fioconfig, as systemd has it."""
+    _written(
+        tmp_path,
+        "/etc/fioagent/05.toml",
+        '[daemon]\ninterval = "1h"\n[config]\nurl = "https://u"\n',
+    )
+    default = "# by the fleet's owner\nDAEMON_INTERVAL=60\nSECRETS_DIR='/run/s'\nOTHER=x\n"
+    _written(tmp_path, "/etc/default/fioconfig", default)
+
+    loaded = settings.load(
+        _Image(tmp_path), {"SECRETS_DIR": "/run/t", "SOTA_DIR": "/a,/b", "UNSAFE_CALLBACKS": "true"}
+    )
+
+    assert timedelta(minutes=1) == loaded.daemon_interval
+    assert ("/run/t", True, "https://u") == (
+        loaded.config_secrets_directory,
+        loaded.config_unsafe_handlers,
+        loaded.config_url,
+    )
+    assert ("/a", "/b") == loaded.sota_paths
+    assert {
+        "daemon.interval": "DAEMON_INTERVAL in /etc/default/fioconfig",
+        "config.url": "/etc/fioagent/05.toml",
+        "config.secrets_directory": "SECRETS_DIR in the environment",
+        "config.unsafe_handlers": "UNSAFE_CALLBACKS in the environment",
+        "sota.paths": "SOTA_DIR in the environment",
+    } == loaded.origins
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DAEMON_INTERVAL", "soon"),
+        ("DAEMON_INTERVAL", "0"),
+        ("UNSAFE_CALLBACKS", "yes"),
+        ("SOTA_DIR", ","),
+    ],
+)
+def test_a_wrong_variable_is_told_with_its_place(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"cannot use {name} in the environment: it "):
+        settings.load(_Image(tmp_path), {name: value})
+    _written(tmp_path, "/etc/default/fioconfig", f"{name}={value}\n")
+    with pytest.raises(ConfigError, match=f"cannot use {name} in /etc/default/fioconfig: it "):
+        settings.load(_Image(tmp_path), {})
+
+
+def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
+    assert {} == settings.load(_Image(tmp_path), {"SOTA_DIR": "", "CONFIG_URL": ""}).origins
+
+
+def test_a_lab_does_not_see_the_variables_of_the_machine(tmp_path: Path) -> None:
+    """FIOAGENT_CONFIG names all there is, but for the process's own."""
+    _written(tmp_path, "/etc/default/fioconfig", "DAEMON_INTERVAL=60\n")
+    _written(tmp_path, "/lab.toml", "")
+
+    assert {} == settings.load(_Image(tmp_path), {"FIOAGENT_CONFIG": "/lab.toml"}).origins
+
+
+def test_every_setting_is_shown_with_origin_unit_and_meaning(tmp_path: Path) -> None:
+    loaded = _load(tmp_path, '[rotation]\nwindow = "24h"\n')
+
+    rows = {row["key"]: row for row in settings.shown(loaded)}
+
+    assert set(settings.KEYS) == set(rows)
+    window = rows["rotation.window"]
+    assert ("1d", str(tmp_path / "named.toml")) == (window["value"], window["origin"])
+    assert "default" == rows["rotation.spread"]["origin"]
+    assert all(row["unit"] and row["meaning"] for row in rows.values())
