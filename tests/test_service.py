@@ -350,3 +350,22 @@ def test_a_rotation_that_fioconfig_left_is_finished_by_the_service(
     assert output.split() == ["inactive", "inactive", "active"]
     world.check_nothing_left_behind()
     world.check_reachable()
+
+
+def test_the_operators_file_arrives_by_the_service(world: World, tmp_path: Path) -> None:
+    """All of it as shipped: check-in, extraction and storing, within the sandbox."""
+    world.factory.set_config(world.uuid, {"added": b"by the operator"})
+    unit = shipped(world, "fioagent.service")
+    script = BEGIN
+    script += until(
+        'case "$(show StatusText)" in *"check-in: configuration st"*) ;; *) false;; esac'
+    )
+    script += "systemctl stop fioagent.service; show Result\njournalctl -o cat -u fioagent\n"
+
+    output = booted(world, tmp_path, {"fioagent.service": unit}, script)
+
+    assert output.startswith("success\n")
+    assert Path(world.device.env["SECRETS_DIR"], "added").read_bytes() == b"by the operator"
+    assert b"by the operator" == world.opened_config()["added"]
+    assert "by the operator" not in output
+    assert "hunter2" not in output
