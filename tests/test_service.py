@@ -369,3 +369,19 @@ def test_the_operators_file_arrives_by_the_service(world: World, tmp_path: Path)
     assert b"by the operator" == world.opened_config()["added"]
     assert "by the operator" not in output
     assert "hunter2" not in output
+
+
+def test_the_operators_word_becomes_a_new_certificate(world: World, tmp_path: Path) -> None:
+    """fio-rotate-certs is all that is given: check-in, trigger, rotation, proof."""
+    trigger = f"ESTSERVER={world.urls.est}\nROTATIONID=certs-7\n".encode()
+    world.factory.set_config(world.uuid, {"fio-rotate-certs": trigger}, plain=True)
+    script = BEGIN + until('case "$(show StatusText)" in *"rotate: rotated"*) ;; *) false;; esac')
+    script += "systemctl stop fioagent.service; show Result\n"
+
+    output = booted(
+        world, tmp_path, {"fioagent.service": shipped(world, "fioagent.service")}, script
+    )
+
+    assert output == "success\n"
+    world.check_nothing_left_behind()
+    assert ("CertRotationCompleted", True) in world.event_names()
