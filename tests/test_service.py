@@ -315,7 +315,9 @@ def test_the_boot_recovers_then_extracts_then_starts_the_service(
         "aktualizr-lite.service": "[Service]\nExecStart=/bin/sleep infinity\n",
     }
     names = "fioagent.service fioagent-extract.service fioagent-recover.service"
-    script = f"systemctl start {names}; echo $?\n"
+    # As multi-user.target: all of them in one transaction.
+    units["all.target"] = f"[Unit]\nWants={names}\n"
+    script = "systemctl start all.target; echo $?\n"
     script += f"systemctl show --value -p Result {names}; systemctl stop fioagent.service\n"
 
     output = booted(world, tmp_path, units, script)
