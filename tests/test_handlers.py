@@ -167,7 +167,13 @@ def test_one_that_a_person_interrupts_is_ended(handlers: Handlers) -> None:
     command = [sys.executable, "-m", "fioagent", "check-in"]
     environ = {**os.environ, **handlers.world.device.env}
 
-    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+    # Whoever runs the tests in the background has the signal ignored, and so had its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
         told_of = process.stderr
         assert told_of is not None
         while "| waiting" not in told_of.readline():
