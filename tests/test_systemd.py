@@ -143,8 +143,12 @@ def test_recovery_comes_before_whoever_reads_the_files(world: World, tmp_path: P
         rotate(world, StopAt("after replace", 5), "certs-1")
     seen = world.device.directory / "seen"
     reader = READER.format(sota=world.sota_toml, seen=seen)
-    units = {"fioagent-recover.service": installed(world), "aktualizr-lite.service": reader}
-    script = "systemctl start aktualizr-lite.service fioagent-recover.service\n"
+    units = {
+        "fioagent-recover.service": installed(world),
+        "aktualizr-lite.service": reader,
+        "all.target": "[Unit]\nWants=aktualizr-lite.service fioagent-recover.service\n",
+    }
+    script = "systemctl start all.target\n"
     script += "systemctl show -p Result -p ConditionResult fioagent-recover.service\n"
 
     output = systemd_machine.run(tmp_path, units, script, writable=[world.device.directory])
