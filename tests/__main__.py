@@ -138,7 +138,7 @@ def pip(python: str, *wanted: str) -> None:
 
 def tests_with_coverage(python: str) -> None:
     coverage = [python, "-m", "coverage"]
-    run("tests", [*coverage, "run", "-m", "pytest"])
+    run("tests", [*coverage, "run", "-m", "pytest", "--durations=25"])
     run("coverage", [*coverage, "combine", "--quiet"])
     run("coverage", [*coverage, "report"])
 
