@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from tests import needs
+from tests.world import World
 
+_TOP: Final = Path(__file__).resolve().parent.parent
 _BOOT: Final = r"""
 set -eu
 for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
@@ -49,8 +52,7 @@ def run(scratch: Path, units: Mapping[str, str], script: str, *, writable: Seque
     (probe / "output").touch()
     for name, text in {**units, "probe.service": _PROBE}.items():
         (unit_files / name).write_text(text)
-    top = Path(__file__).resolve().parent.parent
-    readable = {top, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
+    readable = {_TOP, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
     options = [
         *("--quiet", "--directory=/", "--volatile=yes", "--boot", "--register=no"),
         *("--keep-unit", "--console=pipe", "--kill-signal=SIGRTMIN+3", "--machine=fioagent-test"),
@@ -79,3 +81,21 @@ def run(scratch: Path, units: Mapping[str, str], script: str, *, writable: Seque
     output = (probe / "output").read_text()
     assert output, f"the machine did not boot: {done.stdout}{done.stderr}"
     return output
+
+
+def shipped(world: World, name: str, command: str | None = None) -> str:
+    """A unit as it is shipped, for a device directory; ``command`` instead of its own."""
+    text = (_TOP / "packaging" / "systemd" / name).read_text()
+    text = text.replace("/var/sota", str(world.storage))
+    text = text.replace("-/etc/sota", f"-{world.device.directory}/etc/sota")
+    text = text.replace("-/run/secrets", f"-{world.device.env['SECRETS_DIR']}")
+    # The tests' Python and files may lie in both.
+    text = text.replace("ProtectHome=yes", "ProtectHome=read-only")
+    text = text.replace("PrivateTmp=yes", "PrivateTmp=no")
+    environ = "".join(f"Environment={k}={v}\n" for k, v in world.device.env.items())
+    started = re.search(r"^ExecStart=/usr/bin/fioagent (.*)$", text, re.MULTILINE)
+    if started is None:
+        return text
+    default = f"{sys.executable} -m fioagent {started[1]}"
+    program = f"WorkingDirectory={_TOP}\n{environ}ExecStart={command or default}"
+    return text.replace(started[0], program)

@@ -45,23 +45,6 @@ UNCHANGED: Final = '{"result": "unchanged", "rotation": {"wanted": false, "next_
 BEGIN: Final = "systemctl start fioagent.service; systemctl reload fioagent.service\n"
 
 
-def shipped(world: World, name: str, command: str | None = None) -> str:
-    """A unit as it is shipped, for a device directory; ``command`` instead of its own."""
-    text = (SHIPPED / name).read_text().replace("/var/sota", str(world.storage))
-    text = text.replace("-/etc/sota", f"-{world.device.directory}/etc/sota")
-    text = text.replace("-/run/secrets", f"-{world.device.env['SECRETS_DIR']}")
-    # The tests' Python and files may lie in both.
-    text = text.replace("ProtectHome=yes", "ProtectHome=read-only")
-    text = text.replace("PrivateTmp=yes", "PrivateTmp=no")
-    environ = "".join(f"Environment={k}={v}\n" for k, v in world.device.env.items())
-    started = re.search(r"^ExecStart=/usr/bin/fioagent (.*)$", text, re.MULTILINE)
-    if started is None:
-        return text
-    default = f"{sys.executable} -m fioagent {started[1]}"
-    program = f"WorkingDirectory={TOP}\n{environ}ExecStart={command or default}"
-    return text.replace(started[0], program)
-
-
 def daemon(world: World, check_in: str) -> str:
     """The service unit with a check-in of the test's own; all else is the real thing."""
     directory = world.device.directory
@@ -71,7 +54,7 @@ def daemon(world: World, check_in: str) -> str:
     program.chmod(0o755)
     resident = TOP / "fioagent" / "resident.py"
     command = f"{sys.executable} -I -S {resident} 60 60 {program}"
-    return shipped(world, "fioagent.service", command)
+    return systemd_machine.shipped(world, "fioagent.service", command)
 
 
 def booted(world: World, scratch: Path, units: dict[str, str], script: str) -> str:
@@ -252,7 +235,7 @@ def test_a_fioconfig_that_runs_is_seen_from_within_the_sandbox(
     """As root with all capabilities, which the sandbox has not; else both would rotate one key."""
     program = "from fioagent import systemd; print(systemd.is_running('fioconfig'))"
     command = f'{sys.executable} -c "{program}"'
-    unit = shipped(world, "fioagent-recover.service", command)
+    unit = systemd_machine.shipped(world, "fioagent-recover.service", command)
     unit = re.sub("ConditionPathExists=.*", "", unit)
     script = "cp /bin/sleep /run/fioconfig; /run/fioconfig 600 &\n"
     script += "systemctl start fioagent-recover.service\n"
@@ -269,7 +252,7 @@ def test_the_path_unit_starts_the_service_once_the_device_is_registered(
     """As fioconfig.path: it comes back when it is stopped, until the path unit is."""
     units = {
         "fioagent.service": daemon(world, UNCHANGED),
-        "fioagent.path": shipped(world, "fioagent.path"),
+        "fioagent.path": systemd_machine.shipped(world, "fioagent.path"),
     }
     active = "systemctl is-active -q fioagent.service"
     script = f"mv {world.sota_toml} {world.sota_toml}.later\nsystemctl start fioagent.path\n"
@@ -306,11 +289,11 @@ def test_the_boot_recovers_then_extracts_then_starts_the_service(
     program = world.device.directory / "program"
     program.write_text(program.read_text().replace("#!/bin/sh", f"#!/bin/sh\necho $1 >> {seen}"))
     # The stand-in is no handler: it writes where one that runs outside of the sandbox would.
-    unit = shipped(world, "fioagent-extract.service", str(extract))
+    unit = systemd_machine.shipped(world, "fioagent-extract.service", str(extract))
     unit += f"[Service]\nReadWritePaths={world.device.directory}\n"
     service += f"[Service]\nReadWritePaths={world.device.directory}\n"
     units = {
-        "fioagent-recover.service": shipped(world, "fioagent-recover.service"),
+        "fioagent-recover.service": systemd_machine.shipped(world, "fioagent-recover.service"),
         "fioagent-extract.service": unit,
         "fioagent.service": service,
         "aktualizr-lite.service": "[Service]\nExecStart=/bin/sleep infinity\n",
@@ -358,7 +341,7 @@ def test_a_rotation_that_fioconfig_left_is_finished_by_the_service(
 def test_the_operators_file_arrives_by_the_service(world: World, tmp_path: Path) -> None:
     """All of it as shipped: check-in, extraction and storing, within the sandbox."""
     world.factory.set_config(world.uuid, {"added": b"by the operator"})
-    unit = shipped(world, "fioagent.service")
+    unit = systemd_machine.shipped(world, "fioagent.service")
     script = BEGIN
     script += until(
         'case "$(show StatusText)" in *"check-in: configuration st"*) ;; *) false;; esac'
@@ -382,7 +365,10 @@ def test_the_operators_word_becomes_a_new_certificate(world: World, tmp_path: Pa
     script += "systemctl stop fioagent.service; show Result\n"
 
     output = booted(
-        world, tmp_path, {"fioagent.service": shipped(world, "fioagent.service")}, script
+        world,
+        tmp_path,
+        {"fioagent.service": systemd_machine.shipped(world, "fioagent.service")},
+        script,
     )
 
     assert output == "success\n"

@@ -126,17 +126,6 @@ ExecStart=/bin/sh -c "grep tls_pkey_path {sota} > {seen}"
 """
 
 
-def installed(world: World) -> str:
-    """The unit as it is shipped, for a device directory and a program of the test's own."""
-    text = RECOVER.read_text().replace("/var/sota", str(world.storage))
-    text = text.replace("ProtectHome=yes", "ProtectHome=read-only")  # Python may lie there
-    settings = "".join(f"Environment={k}={v}\n" for k, v in world.device.env.items())
-    top = Path(__file__).resolve().parent.parent
-    program = f"WorkingDirectory={top}\n{settings}ExecStart={sys.executable} -m fioagent recover"
-    assert text.count("ExecStart=/usr/bin/fioagent recover") == 1
-    return text.replace("ExecStart=/usr/bin/fioagent recover", program)
-
-
 def test_recovery_comes_before_whoever_reads_the_files(world: World, tmp_path: Path) -> None:
     """Both are asked for in one transaction, the reader first; the unit orders them."""
     with pytest.raises(PowerCutError):
@@ -144,7 +133,7 @@ def test_recovery_comes_before_whoever_reads_the_files(world: World, tmp_path: P
     seen = world.device.directory / "seen"
     reader = READER.format(sota=world.sota_toml, seen=seen)
     units = {
-        "fioagent-recover.service": installed(world),
+        "fioagent-recover.service": systemd_machine.shipped(world, RECOVER.name),
         "aktualizr-lite.service": reader,
         "all.target": "[Unit]\nWants=aktualizr-lite.service fioagent-recover.service\n",
     }
@@ -164,7 +153,7 @@ def test_a_usual_boot_does_not_start_the_recovery(world: World, tmp_path: Path) 
     world.rotate("--id", "certs-1")
     script = "systemctl start fioagent-recover.service\n"
     script += "systemctl show -p ConditionResult fioagent-recover.service\n"
-    units = {"fioagent-recover.service": installed(world)}
+    units = {"fioagent-recover.service": systemd_machine.shipped(world, RECOVER.name)}
 
     output = systemd_machine.run(tmp_path, units, script, writable=[world.device.directory])
 
