@@ -27,7 +27,10 @@ else:
 
 MOST_ISSUANCES: Final = 9  # as many as the kept journals can tell of
 DIRECTORIES: Final = ("/usr/lib/fioagent", "/etc/fioagent")
-ENVIRONMENT_FILE: Final = "/etc/default/fioconfig"  # systemd reads it for the service
+ENVIRONMENT_FILES: Final = (
+    "/etc/default/fioconfig",
+    "/etc/default/fioagent",
+)  # as the units  # systemd reads it for the service
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,9 +262,11 @@ def load(disk: Disk, environ: Mapping[str, str]) -> Settings:
 
 def _environments(disk: Disk, environ: Mapping[str, str]) -> list[tuple[str, Mapping[str, str]]]:
     """The service gets the file from systemd; a person at the device shall see the same."""
-    content = None if environ.get("FIOAGENT_CONFIG") else disk.read_if_there(ENVIRONMENT_FILE)
-    from_file = forms.assignments((content or b"").decode("utf-8", "replace"))
-    return [(ENVIRONMENT_FILE, from_file), ("the environment", environ)]
+    found: list[tuple[str, Mapping[str, str]]] = []
+    for path in () if environ.get("FIOAGENT_CONFIG") else ENVIRONMENT_FILES:
+        content = disk.read_if_there(path) or b""
+        found.append((path, forms.assignments(content.decode("utf-8", "replace"))))
+    return [*found, ("the environment", environ)]
 
 
 def _files(disk: Disk, environ: Mapping[str, str]) -> list[str]:

@@ -229,6 +229,8 @@ def test_variables_of_fioconfig_count_before_files(tmp_path: Path) -> None:
     )
 
     assert timedelta(minutes=1) == loaded.daemon_interval
+    _written(tmp_path, "/etc/default/fioagent", "DAEMON_INTERVAL=90\n")
+    assert timedelta(seconds=90) == settings.load(_Image(tmp_path), {}).daemon_interval
     assert ("/run/t", True, "https://u") == (
         loaded.config_secrets_directory,
         loaded.config_unsafe_handlers,
