@@ -27,10 +27,8 @@ else:
 
 MOST_ISSUANCES: Final = 9  # as many as the kept journals can tell of
 DIRECTORIES: Final = ("/usr/lib/fioagent", "/etc/fioagent")
-ENVIRONMENT_FILES: Final = (
-    "/etc/default/fioconfig",
-    "/etc/default/fioagent",
-)  # as the units  # systemd reads it for the service
+# systemd reads both for the service, the later one last.
+ENVIRONMENT_FILES: Final = ("/etc/default/fioconfig", "/etc/default/fioagent")
 
 
 @dataclass(frozen=True, slots=True)
