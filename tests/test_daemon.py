@@ -6,7 +6,6 @@ does; ``test_service.py`` has the real ones, under a real systemd.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests.processes import has_ended
 
 TOP: Final = Path(__file__).resolve().parent.parent
 LONG: Final = 3600.0
@@ -116,13 +117,6 @@ def service(tmp_path: Path) -> Iterator[Service]:
     if process is not None and process.poll() is None:  # a failed test
         process.terminate()  # it ends its worker, which else would stay
         process.communicate(timeout=30)
-
-
-def is_alive(pid: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    return False
 
 
 def cpu_s(service: Service) -> float:
@@ -242,7 +236,7 @@ def test_a_worker_that_hangs_is_ended_with_all_that_it_started(service: Service)
     service.until("check-in was ended: it took too long")
 
     child = int((place / "child").read_text())
-    assert not is_alive(child)
+    assert has_ended(child)
     assert "check-in was ended" in service.stop()
 
 
@@ -334,7 +328,7 @@ def test_stop_ends_a_worker(service: Service) -> None:
     service.until("STATUS=check-in: begun")
     service.stop()
 
-    assert not is_alive(int((service.place / "pid").read_text()))
+    assert has_ended(int((service.place / "pid").read_text()))
 
 
 @pytest.mark.parametrize("phase", ["device-config-updated", "committed", "reverting"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.handlers import TOP, Handlers
+from tests.processes import has_ended
 from tests.test_check_in import changed_ago, told
 from tests.test_extract import extracted
 from tests.world import World
@@ -155,7 +156,7 @@ def test_one_that_hangs_is_ended_with_all_that_it_has_started(bare: World) -> No
     ran = bare.fioagent("check-in")
 
     assert f"cannot wait for {hangs}: it ran longer than 1 s" in ran.err
-    assert not is_alive(int(pid.read_text()))
+    assert has_ended(int(pid.read_text()))
     assert handlers.told() == ["b there"]
 
 
@@ -181,16 +182,7 @@ def test_one_that_a_person_interrupts_is_ended(handlers: Handlers) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 75
 
-    assert not is_alive(int(pid.read_text()))
-
-
-def is_alive(pid: int) -> bool:
-    """A zombie that init has not looked at yet is not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+    assert has_ended(int(pid.read_text()))
 
 
 @pytest.fixture
@@ -213,7 +205,7 @@ def test_one_that_leaves_something_running_is_not_waited_for(
 
     left_running.append(int(pid.read_text()))
     assert "| started\n" in ran.err
-    assert is_alive(left_running[0])
+    assert not has_ended(left_running[0], within_s=0)
 
 
 def test_much_output_is_cut(handlers: Handlers) -> None:
