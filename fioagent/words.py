@@ -44,6 +44,8 @@ def progress(done: Progress, elapsed_s: float) -> list[str]:
 
 def meaning(phase: Phase, facts: Facts) -> str:
     """What is true now."""
+    if phase is Phase.BEGUN and "lost" in facts:
+        return f"{_MEANINGS[phase].format_map(facts)} (no key opens {facts['lost']})"
     if phase in _MEANINGS:
         return _MEANINGS[phase].format_map(facts)
     if phase is Phase.CERT_ISSUED:

@@ -13,9 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fioagent import agent
+from fioagent.errors import ConfigError
 from fioagent.rotation.rotator import Outcome, Result
+from fioagent.words import meaning
+from tests.test_check_in import entry_as_sealed
 from tests.test_triggers import trigger
-from tests.world import StoppedClock, World
+from tests.world import BUNDLE, StoppedClock, World
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -89,6 +92,46 @@ def test_one_rotation_serves_schedule_and_trigger(soon: World) -> None:
 
     assert outcome.result is Result.COMPLETED
     assert soon.live_pair()[1].name == "pkey.certs-7.pem"
+
+
+def test_a_value_that_nothing_opens_holds_no_rotation_for_ever(
+    soon: World, new_world: Callable[[], World]
+) -> None:
+    """A person is given time to set it again; then the device counts for more."""
+    soon.set_setting(AT_ONCE)
+    lose("app-secret", soon, new_world())
+    lost = (soon.storage / "config.encrypted").read_bytes()
+    not_before, not_after = life(soon)
+    nine_tenths = not_before + (not_after - not_before) * 0.9
+
+    with pytest.raises(ConfigError, match="cannot decrypt app-secret in "):
+        run(soon, nine_tenths - HOUR)
+    told: list[str] = []
+    outcome = soon.rotate_at(
+        nine_tenths, now=False, watch=lambda done: told.append(meaning(done.phase, done.facts))
+    )
+
+    assert outcome.result is Result.COMPLETED
+    assert told[0].endswith("(no key opens app-secret)")
+    for before, after in (
+        (json.loads(lost), json.loads((soon.storage / "config.encrypted").read_bytes())),
+        (json.loads(lost), dict(soon.factory.device(soon.uuid).config)),
+    ):
+        assert after.pop("app-secret")["Value"] == before.pop("app-secret")["Value"]
+        assert soon.opened(after)["certs/ca-bundle.pem"] == BUNDLE
+    soon.check_nothing_left_behind()
+    soon.factory.set_config(soon.uuid, {"app-secret": b"again"})
+    soon.fetch_config()
+    assert soon.opened_config()["app-secret"] == b"again"
+
+
+def lose(name: str, world: World, stranger: World) -> None:
+    """The gateway and the device have a value that was sealed to another device's key."""
+    stranger.factory.set_config(stranger.uuid, {name: b"x"})
+    foreign = dict(stranger.factory.device(stranger.uuid).config)[name]["Value"]
+    world.factory.set_config(world.uuid, {name: foreign.encode()}, plain=True)
+    entry_as_sealed(world, name)
+    world.fetch_config()
 
 
 def test_attempts_get_denser_towards_expiry(soon: World) -> None:

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 from fioagent import agent, cli
 from fioagent.factory import Device, Factory, Urls, ecies
 from fioagent.ports import Moment
+from fioagent.rotation.ledger import Watch
 from fioagent.rotation.rotator import Outcome
 
 if sys.version_info >= (3, 11):
@@ -159,13 +160,16 @@ class World:
         return self.fioagent("rotate", "--now", *arguments)
 
     def rotate_at(
-        self, at: datetime, identifier: str | None = None, *, now: bool = True
+        self,
+        at: datetime,
+        identifier: str | None = None,
+        *,
+        now: bool = True,
+        watch: Watch = lambda _: None,
     ) -> Outcome:
         """``fioagent rotate``, with a clock that says ``at``."""
         with agent.opened([], self.device.env, clock=StoppedClock(at)) as opened:
-            return opened.rotate(
-                now=now, est_url=None, rotation_id=identifier, watch=lambda _: None
-            )
+            return opened.rotate(now=now, est_url=None, rotation_id=identifier, watch=watch)
 
     def process(self, *arguments: str, before: Sequence[str] = ()) -> Ran:
         """The command line in a process of its own; ``before`` is what starts it."""
@@ -213,11 +217,11 @@ class World:
     def opened_config(self) -> dict[str, bytes]:
         """config.encrypted, opened by the factory's own code with the live key."""
         entries = json.loads((self.storage / "config.encrypted").read_bytes())
-        return self._opened(entries)
+        return self.opened(entries)
 
     def opened_device_config(self) -> dict[str, bytes]:
         """The factory's device layer, opened with the live key."""
-        return self._opened(dict(self.factory.device(self.uuid).config))
+        return self.opened(dict(self.factory.device(self.uuid).config))
 
     def check_every_value_opens_with_a_key_at_hand(self) -> None:
         """Of both copies of the configuration, by any key file on the device."""
@@ -230,7 +234,8 @@ class World:
                     name
                 )
 
-    def _opened(self, entries: Mapping[str, Any]) -> dict[str, bytes]:
+    def opened(self, entries: Mapping[str, Any]) -> dict[str, bytes]:
+        """Values by name, opened with the live key."""
         return {
             name: entry["Value"].encode()
             if entry.get("Unencrypted")

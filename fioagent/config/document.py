@@ -86,15 +86,14 @@ def resealed(document: bytes, keys: Sequence[Key], recipient: Key, origin: str) 
         raise ConfigError(f"cannot rewrite {origin}: a number in it is too large") from error
 
 
-def require_opens(document: bytes, keys: Sequence[Key], origin: str) -> None:
-    """Raises ConfigError with the names of values that none of ``keys`` opens."""
+def lost(document: bytes, keys: Sequence[Key], origin: str) -> list[str]:
+    """Names of the values that none of ``keys`` opens.
+
+    Raises:
+        ConfigError: malformed.
+    """
     encrypted = _encrypted(parse(document, origin))
-    lost = [name for name, entry in encrypted if all(_open(entry, key) is None for key in keys)]
-    if lost:
-        raise ConfigError(
-            f"cannot decrypt {', '.join(lost)} in {origin} with the keys of this device",
-            hint="the operator has to set these files again for this device",
-        )
+    return [name for name, entry in encrypted if all(_open(entry, key) is None for key in keys)]
 
 
 def opens_with(document: bytes, key: Key, origin: str) -> bool:

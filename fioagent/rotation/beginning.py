@@ -5,14 +5,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Final
 
 from fioagent import esturl
-from fioagent.errors import TemporaryError
+from fioagent.errors import TemporaryError, one_line
 from fioagent.model import CredentialRef, Facts, RotationId, sha256_hex
 from fioagent.rotation import current_target, policy, preflight
 from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Kind, Phase, Rotation
 from fioagent.site import Device
+
+_SHOWN: Final = 200  # characters of names that are not ours
 
 
 def plan(
@@ -38,8 +41,10 @@ def plan(
     if pair is None and waiting is not None and waiting.phase is Phase.SUPERSEDED:
         pair = pair_of(device, waiting)
     new = pair or device.site.new_credential(identifier)
-    old = preflight.check(device, new, adopted=pair is not None, seen=issued(ended))
-    return {**facts(device, identifier, est_url, old, new), "announced": pair is not None}
+    found = preflight.check(device, new, adopted=pair is not None, seen=issued(ended))
+    begun = facts(device, identifier, est_url, found.live, new)
+    lost = {"lost": one_line(", ".join(found.lost), _SHOWN)} if found.lost else {}
+    return {**begun, **lost, "announced": pair is not None}
 
 
 def facts(

@@ -76,12 +76,18 @@ _MOST_PATIENT: Final = timedelta(days=4)
 AFTER_SILENCE: Final = Backoff(timedelta(minutes=2), timedelta(days=1))
 # A CA that has refused is not asked for another certificate at every check-in.
 AFTER_REFUSAL: Final = Backoff(timedelta(hours=1), timedelta(days=2))
+ENDING: Final = 0.9  # share of a certificate's life after which it is ending
 LONGEST_ASKED_WAIT_S: Final = 86_400  # a Retry-After of a year is a mistake of the server
 
 
 def due_at(not_before: datetime, not_after: datetime, share: float) -> datetime:
     """The moment when ``share`` of the certificate's life is over."""
     return not_before + (not_after - not_before) * share
+
+
+def is_ending(not_before: datetime, not_after: datetime, now: datetime) -> bool:
+    """Whether so little validity is left that nothing but the renewal counts any more."""
+    return now >= due_at(not_before, not_after, ENDING)
 
 
 def next_try(rotation: Rotation) -> datetime | None:

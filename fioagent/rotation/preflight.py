@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from fioagent import sota
 from fioagent.config import document
@@ -23,10 +23,20 @@ from fioagent.x509 import Certificate, spki_der
 NEEDED_BYTES: Final = 256 * 1024  # key, certificate, sota.toml, the journal; beside the config
 
 
-def check(
-    device: Device, new: CredentialRef, *, adopted: bool, seen: Sequence[datetime]
-) -> CredentialRef:
-    """The live credential, once nothing speaks against replacing it by ``new``.
+class Found(NamedTuple):
+    """What is known before anything is changed.
+
+    Attributes:
+        live: the credential that is replaced.
+        lost: names of configuration files that no key on the device opens, in order.
+    """
+
+    live: CredentialRef
+    lost: Sequence[str]
+
+
+def check(device: Device, new: CredentialRef, *, adopted: bool, seen: Sequence[datetime]) -> Found:
+    """What is found, once nothing speaks against replacing the live credential by ``new``.
 
     ``adopted``: ``new`` is there already, and the gateway may wait for it.
     ``seen``: when servers have issued certificates to this device, as far as is known.
@@ -47,9 +57,12 @@ def check(
         at_hand.append(device.keys.private_key(new))
     else:
         device.keys.require_free(new)
-    _require_readable_config(device, at_hand)
-    _require_rotating_gateway(device, live, at_hand)
-    return live
+    ending = policy.is_ending(certificate.not_before, certificate.not_after, device.clock.now())
+    lost = [
+        *_lost_here(device, at_hand, ending=ending),
+        *_lost_on_gateway(device, live, at_hand, ending=ending),
+    ]
+    return Found(live, sorted(set(lost)))
 
 
 def require_pair(device: Device, credential: CredentialRef) -> Certificate:
@@ -127,23 +140,37 @@ def _require_room(device: Device) -> None:
         raise ConfigError(f"cannot rotate: {device.site.storage} is not writable")
 
 
-def _require_readable_config(device: Device, keys: Sequence[document.Key]) -> None:
+def _lost_here(device: Device, keys: Sequence[document.Key], *, ending: bool) -> list[str]:
     config = device.disk.read_if_there(device.site.config)
-    if config is not None:
-        document.require_opens(config, keys, device.site.config)
+    return [] if config is None else _lost(config, keys, device.site.config, ending=ending)
 
 
-def _require_rotating_gateway(
-    device: Device, live: CredentialRef, keys: Sequence[document.Key]
-) -> None:
+def _lost_on_gateway(
+    device: Device, live: CredentialRef, keys: Sequence[document.Key], *, ending: bool
+) -> list[str]:
     gateway = device.sessions.gateway(live)
     try:
         config = gateway.device_config()
     except NotSupportedError as error:
         # update-server and dg-satellite answer 404; the route came with rotation.
         raise unsupported(error) from error
-    if config is not None:
-        document.require_opens(config, keys, "the device's configuration on the gateway")
+    origin = "the device's configuration on the gateway"
+    return [] if config is None else _lost(config, keys, origin, ending=ending)
+
+
+def _lost(config: bytes, keys: Sequence[document.Key], origin: str, *, ending: bool) -> list[str]:
+    """Values that nobody can open cannot be carried over: a person is given time to set them again.
+
+    Not all the time there is. They are lost with the old key as with the new one,
+    and a device whose certificate has expired is lost with them.
+    """
+    lost = document.lost(config, keys, origin)
+    if lost and not ending:
+        raise ConfigError(
+            f"cannot decrypt {', '.join(lost)} in {origin} with the keys of this device",
+            hint="the operator has to set these files again for this device",
+        )
+    return lost
 
 
 def unsupported(error: NotSupportedError) -> NotSupportedError:

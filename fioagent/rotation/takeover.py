@@ -236,15 +236,19 @@ def _staged(state: ForeignState, pair: Sequence[CredentialRef], device: Device) 
     """The copy of fioconfig counts only where the original is readable by no key at hand."""
     config = device.disk.read_if_there(device.site.config)
     keys = [device.keys.private_key(each) for each in pair if device.keys.has_key(each)]
+    if config is None or not state.config or not _is_lost(config, keys, device):
+        return {"config": "as it is"}
+    device.disk.replace(device.site.staged_config, state.config.encode())
+    made = sha256_hex(state.config.encode())
+    return {"source_sha256": sha256_hex(config), "staged_sha256": made}
+
+
+def _is_lost(config: bytes, keys: Sequence[document.Key], device: Device) -> bool:
+    """Or a part of it."""
     try:
-        if config is not None:
-            document.require_opens(config, keys, device.site.config)
+        return bool(document.lost(config, keys, device.site.config))
     except ConfigError:
-        if state.config:
-            device.disk.replace(device.site.staged_config, state.config.encode())
-            made = sha256_hex(state.config.encode())
-            return {"source_sha256": sha256_hex(config or b""), "staged_sha256": made}
-    return {"config": "as it is"}
+        return True
 
 
 def _beginning(
