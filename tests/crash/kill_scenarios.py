@@ -67,14 +67,14 @@ SECOND: Final = Scenario(
     "second rotation",
     prepare=lambda world: world.rotate("--id", "certs-0"),
     ends=(("certs-0", True), ("certs-1", True)),
-    stride=4,
+    stride=8,
 )
 GIVEN_UP: Final = Scenario(
     "given up",
     knobs=MappingProxyType({"est_ca": "foreign-ca"}),
     code=1,
     ends=(("certs-1", False),),
-    stride=2,
+    stride=4,
 )
 REVERTED: Final = Scenario(
     "reverted",
@@ -82,16 +82,16 @@ REVERTED: Final = Scenario(
     code=1,
     ends=(("certs-1", False),),
     gateway_forgot=True,
-    stride=3,
+    stride=6,
 )
 SUPERSEDING: Final = Scenario(
     "superseding after the lock",
     prepare=lambda world: world.pause_before_the_commit("certs-0"),
     ends=(("certs-0", False), ("certs-1", True)),
-    stride=4,
+    stride=8,
 )
 TAKEOVER: Final = Scenario(
-    "takeover from fioconfig", prepare=lambda world: Fioconfig(world).run(4), stride=4
+    "takeover from fioconfig", prepare=lambda world: Fioconfig(world).run(4), stride=8
 )
 SCENARIOS: Final = {
     each.name: each for each in (FIRST, SECOND, GIVEN_UP, REVERTED, SUPERSEDING, TAKEOVER)
