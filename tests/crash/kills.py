@@ -3,10 +3,11 @@
 ``python -m fioagent rotate`` runs against the real factory under strace. It is
 killed at the entry of every call that changes something on the device; calls
 that change something are refused with ENOSPC, EIO, EROFS or EDQUOT, and reading
-calls with EIO. The quick run takes a share of all that. Then what a boot or a
-timer does, in this process: is the gateway reachable with what sota.toml names,
-does the next run bring the rotation to its end, is the end the promised one. The
-full run kills ``recover`` and the resumed ``rotate`` as well.
+calls with EIO. Then what a boot or a timer does, in this process: is the gateway
+reachable with what sota.toml names, does the next run bring the rotation to its
+end, is the end the promised one. The full run takes all of that of the first
+rotation, and kills ``recover`` and the resumed ``rotate`` as well; of the other
+scenarios every kill and a refusal at every call. The quick run takes a share.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ from tests.world import World
 
 LAYER: Final = "2 kills"
 ERRNOS: Final = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
-REFUSED_IN_THE_QUICK_RUN: Final = (FIRST,)
+THOROUGH: Final = (FIRST,)
 # Of a resumed run: finding its way back and the repeated step. What follows is the same
 # as in a run that was never cut.
-SECOND_KILLS: Final = 24
+SECOND_KILLS: Final = 12
 _CHUNK: Final = 6  # devices that share a factory
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
@@ -76,37 +77,43 @@ def _rows(lab: Lab, calls: Sequence[Point], *, full: bool) -> Iterator[Row]:
     if not calls:
         return
     started = time.monotonic()
-    verdicts = lab.verdicts(kills(calls, full=full, stride=lab.scenario.stride))
+    thorough = lab.scenario in THOROUGH
+    stride = 1 if full else lab.scenario.stride
+    verdicts = lab.verdicts(kills(calls, every_way=full and thorough, stride=stride))
     yield _row(lab, "killed", verdicts, [], started)
-    if full or lab.scenario in REFUSED_IN_THE_QUICK_RUN:
+    if full or thorough:
         started = time.monotonic()
-        refused = lab.verdicts(refusals(calls, full=full))
+        stride = 1 if full else 2
+        refused = lab.verdicts(refusals(calls, every_error=full and thorough, stride=stride))
         yield _row(lab, "refused", refused, [], started)
-    if full:
+    if full and thorough:
         started = time.monotonic()
         twice = lab.verdicts(lab.pairs(verdicts))
         yield _row(lab, "killed twice", twice, [], started)
 
 
-def kills(calls: Sequence[Point], *, full: bool, stride: int) -> list[Trial]:
-    """Each followed in four ways; in the quick run every ``stride``-th in one of them, in turn."""
+def kills(calls: Sequence[Point], *, every_way: bool, stride: int) -> list[Trial]:
+    """Every ``stride``-th, followed in each of four ways, or in one of them, in turn."""
     faults = [Fault(point, KILL) for point in calls if point.changes]
     ways = list(product((False, True), repeat=2))
-    if full:
-        followed = list(product(faults, ways))
+    if every_way:
+        followed = list(product(faults[::stride], ways))
     else:
         followed = list(zip(faults[::stride], cycle(ways), strict=False))
     return [Trial(fault, boots=boots, polled=polled) for fault, (boots, polled) in followed]
 
 
-def refusals(calls: Sequence[Point], *, full: bool) -> list[Trial]:
-    """Of a call that changes something: each error; in the quick run one, at every second call."""
-    changing = [point for point in calls if point.changes]
-    if full:
+def refusals(calls: Sequence[Point], *, every_error: bool, stride: int) -> list[Trial]:
+    """Of every ``stride``-th call that changes something: one error, in turn.
+
+    Or each of them, and of reading calls EIO.
+    """
+    changing = [point for point in calls if point.changes][::stride]
+    if every_error:
         pairs = list(product(changing, ERRNOS))
         pairs += [(point, "EIO") for point in calls if not point.changes]
     else:
-        pairs = list(zip(changing[::2], cycle(ERRNOS), strict=False))
+        pairs = list(zip(changing, cycle(ERRNOS), strict=False))
     return [Trial(Fault(point, f"error={name}")) for point, name in pairs]
 
 
