@@ -51,6 +51,10 @@ class TemporaryError(AgentError):
         self.accepted = accepted
 
 
+class NotBegunError(TemporaryError):
+    """A program of others has not even begun, through no fault of its own."""
+
+
 class PeerError(AgentError):
     """A server that we trust answered, and the answer is no.
 

@@ -12,12 +12,13 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Final
 
 from fioagent import systemd
-from fioagent.errors import AgentError, ConfigError, TemporaryError, one_line
+from fioagent.errors import AgentError, ConfigError, NotBegunError, TemporaryError, one_line
 
 MAX_LINES: Final = 500  # of output; the rest is counted
 _MAX_LINE: Final = 500  # characters
@@ -36,6 +37,16 @@ class DirectPrograms:
         command: Sequence[str],
         environ: Mapping[str, str],
         *,
+        limit_s: float | None,
+        say: Callable[[str], None],
+    ) -> int:
+        with _ended_by_exception():
+            return self._run(command, environ, limit_s, say)
+
+    def _run(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
         limit_s: float | None,
         say: Callable[[str], None],
     ) -> int:
@@ -83,32 +94,103 @@ class SystemdPrograms:
     ) -> int:
         self._count += 1
         unit = f"fioagent-handler-{os.getpid()}-{self._count}.service"
-        options = [f"--unit={unit}", "--wait", "--pipe", "--collect", "--quiet"]
-        options += [f"--description=fioagent: {command[0]}"]
-        # exec: a program that cannot be started is told as such. process: what it leaves running
-        # in the background is meant to.
-        options += ["--property=Type=exec", "--property=KillMode=process"]
-        if limit_s is not None:  # should we be gone by then
-            options += [f"--property=RuntimeMaxSec={limit_s + _SYSTEMD_S:g}"]
-        options += [f"--setenv={name}={value}" for name, value in environ.items()]
-        program, *arguments = command
-        # systemd takes "$NAME" for a variable, and "$$" for a "$".
-        escaped = [argument.replace("$", "$$") for argument in arguments]
+        heard = _Heard(unit, say)
+        starter = ["systemd-run", *_options(unit, command[0], environ, limit_s)]
         try:
-            return self._direct.run(
-                ["systemd-run", *options, "--", program, *escaped], {}, limit_s=limit_s, say=say
+            status = self._direct.run(
+                [*starter, "--", *_announced(unit, command)], {}, limit_s=limit_s, say=heard
             )
         except TemporaryError as error:
             self._end(unit)
             raise TemporaryError(
-                f"cannot wait for {program}: it ran longer than {limit_s:g} s"
+                f"cannot wait for {command[0]}: it ran longer than {limit_s:g} s"
             ) from error
+        except BaseException:  # we are told to end, and it with us
+            self._end(unit)
+            raise
+        if not heard.begun:
+            raise NotBegunError(f"cannot start {command[0]} outside of the sandbox: {heard.last}")
+        # A bus that goes away takes systemd-run with it, which ends as if all were well.
+        if self._systemctl("is-active", "--quiet", unit) == 0:
+            raise TemporaryError(
+                f"cannot wait for {command[0]}: the way to systemd is lost; it goes on by itself"
+            )
+        return status
 
     def _end(self, unit: str) -> None:
         """All of its processes."""
         for asked in (["kill", "--signal=SIGKILL", unit], ["stop", "--no-block", unit]):
             with contextlib.suppress(AgentError):  # gone by itself meanwhile
-                self._direct.run(["systemctl", *asked], {}, limit_s=_SYSTEMD_S, say=lambda _: None)
+                self._systemctl(*asked)
+
+    def _systemctl(self, *arguments: str) -> int:
+        """As root it needs no bus."""
+        command = ["systemctl", *arguments]
+        return self._direct.run(command, {}, limit_s=_SYSTEMD_S, say=lambda _: None)
+
+
+def _options(
+    unit: str, program: str, environ: Mapping[str, str], limit_s: float | None
+) -> Sequence[str]:
+    """Of systemd-run."""
+    options = [f"--unit={unit}", "--wait", "--pipe", "--collect", "--quiet"]
+    options += [f"--description=fioagent: {program}"]
+    # process: what it leaves running in the background is meant to.
+    options += ["--property=Type=exec", "--property=KillMode=process"]
+    if limit_s is not None:  # should we be gone by then
+        options += [f"--property=RuntimeMaxSec={limit_s + _SYSTEMD_S:g}"]
+    return [*options, *(f"--setenv={name}={value}" for name, value in environ.items())]
+
+
+def _announced(word: str, command: Sequence[str]) -> list[str]:
+    """``command`` in its process, which says ``word`` first: then it has begun.
+
+    systemd-run ends with 1 for a program that does, and for a bus that it does not find.
+    """
+    whole = ["/bin/sh", "-c", f'echo {word}; exec "$0" "$@"', *command]
+    # systemd takes "$NAME" for a variable, and "$$" for a "$".
+    return [argument.replace("$", "$$") for argument in whole]
+
+
+class _Heard:
+    """What is said, but for the word that it has begun.
+
+    Attributes:
+        begun: that word has come.
+        last: the latest line; before it has begun, systemd-run's own.
+    """
+
+    def __init__(self, word: str, say: Callable[[str], None]) -> None:
+        self._word = word
+        self._say = say
+        self.begun = False
+        self.last = "systemd-run does not say why"
+
+    def __call__(self, line: str) -> None:
+        if line == self._word and not self.begun:
+            self.begun = True
+            return
+        self.last = line
+        if self.begun:
+            self._say(line)
+
+
+@contextlib.contextmanager
+def _ended_by_exception() -> Iterator[None]:
+    """SIGTERM is an exception meanwhile: what we have started has to end with us."""
+
+    def told_to_end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once: ending takes a moment
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGTERM, told_to_end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def is_sandboxed() -> bool:

@@ -41,6 +41,7 @@ MEMORY = Path("/dev/shm")  # noqa: S108  # each run makes a directory of its own
 # Programs that the tests run, and the Debian package that has each.
 PROGRAMS = {
     "curl": "curl",
+    "dbus-daemon": "dbus",
     "flock": "util-linux",
     "mount": "mount",
     "openssl": "openssl",

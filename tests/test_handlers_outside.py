@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
-from tests import systemd_machine
-from tests.handlers import TOP, Handlers
+import pytest
+
+from tests import needs, systemd_machine
+from tests.handlers import Handlers
 from tests.test_check_in import changed_ago
 from tests.world import World
 
-# What the sandbox of fioagent.service takes from a handler: its rights, and /etc.
-SANDBOXED = """
+# The sandbox is that of the service as it is shipped; one command runs in it, and ends.
+ONCE: Final = """
 [Service]
 Type=oneshot
-NoNewPrivileges=yes
-CapabilityBoundingSet=
-ProtectSystem=strict
+Restart=no
 ReadWritePaths={directory}
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-WorkingDirectory={top}
-{environ}
-ExecStart=-{python} -m fioagent {command}
 ExecStopPost=/bin/sh -c "echo $EXIT_STATUS > {directory}/status"
 StandardOutput=append:{directory}/log
 StandardError=append:{directory}/log
 """
 
 
-def run(world: World, scratch: Path, command: str, handlers_run: str = "auto") -> tuple[str, int]:
-    """``fioagent COMMAND`` in a unit with a sandbox; what it said, and its exit status."""
+def run(
+    world: World, scratch: Path, command: str, handlers_run: str = "auto", before: str = ""
+) -> tuple[str, int]:
+    """``fioagent COMMAND`` in the service's sandbox; what it said, and its exit status."""
+    needs.root_and("dbus-daemon")
     directory = world.device.directory
     settings = Path(world.device.env["FIOAGENT_CONFIG"])
     settings.write_text(
         settings.read_text().replace("[handlers]\n", f'[handlers]\nrun = "{handlers_run}"\n')
     )
-    environ = "".join(f'Environment="{k}={v}"\n' for k, v in world.device.env.items())
-    unit = SANDBOXED.format(
-        directory=directory,
-        top=TOP,
-        environ=environ,
-        python=sys.executable,
-        command=command,
-    )
-    script = "systemctl start dbus.socket\nmkdir -p /etc/NetworkManager\n"
+    program = f"-{sys.executable} -m fioagent {command}"
+    unit = systemd_machine.shipped(world, "fioagent.service", program)
+    unit += ONCE.format(directory=directory)
+    script = "systemctl start dbus.socket\nmkdir -p /etc/NetworkManager\n" + before
     script += "systemctl start fioagent.service\n"
     script += f"for p in {directory}/told/pid*; do kill -0 $(cat $p); echo $? > $p.alive; done\n"
     script += f"cp -r /etc/NetworkManager {shlex.quote(str(directory))}/etc-after\necho done\n"
@@ -76,11 +73,19 @@ def test_a_handler_writes_where_the_service_may_not(bare: World, tmp_path: Path)
     assert (world.device.directory / "etc-after" / "vpn0").read_bytes() == b"on"
 
 
-def test_inside_the_sandbox_it_could_not(bare: World, tmp_path: Path) -> None:
-    """Which is why; the setting is for images whose unit has no sandbox."""
+NO_BUS: Final = "systemctl stop dbus.socket dbus.service; rm /run/dbus/system_bus_socket\n"
+
+
+@pytest.mark.parametrize(
+    ("handlers_run", "before"), [("direct", ""), ("auto", NO_BUS)], ids=["direct", "without a bus"]
+)
+def test_inside_the_sandbox_it_could_not(
+    bare: World, tmp_path: Path, handlers_run: str, before: str
+) -> None:
+    """Which is why; the setting is for images whose unit has no sandbox, or that have no bus."""
     world = configured(bare, CONNECTION)
 
-    log, status = run(world, tmp_path, "check-in", handlers_run="direct")
+    log, status = run(world, tmp_path, "check-in", handlers_run, before)
 
     assert "Read-only file system" in log, log
     assert status == 0
@@ -127,3 +132,128 @@ def test_arguments_reach_it_as_they_are(bare: World, tmp_path: Path) -> None:
 
     assert "| <$HOME>\n" in log, log
     assert '| <a ${HOME} $$ %n \\x41 "b">\n' in log
+
+
+# --- with the resident service ---
+
+# Shell for what the machine is asked.
+SHOW: Final = 'show() { systemctl show --value -p "$1" fioagent.service; }\n'
+BEGIN: Final = "systemctl start dbus.socket fioagent.service; systemctl reload fioagent.service\n"
+TOLD: Final = "journalctl -o cat -u fioagent.service\n"
+
+
+def until(condition: str) -> str:
+    return f"until {condition}; do sleep 0.05; done\n"
+
+
+def checked_in(*, times: int = 1) -> str:
+    """A shell line that waits until so many check-ins have ended."""
+    # A handler that is due is started where nothing has changed, too.
+    said = '$(journalctl -o cat -u fioagent.service | grep -c "running ")'
+    at_rest = (
+        'case "$(show StatusText)" in waits*check-in:*) [ {said} -ge {times} ];; *) false;; esac'
+    )
+    return until(at_rest.format(said=said, times=times))
+
+
+def served(world: World, scratch: Path, script: str, units: Mapping[str, str] | None = None) -> str:
+    """What ``script`` prints in a machine with the service as shipped."""
+    needs.root_and("dbus-daemon")
+    unit = systemd_machine.shipped(world, "fioagent.service")
+    found = {"fioagent.service": unit, **(units or {})}
+    return systemd_machine.run(scratch, found, SHOW + script, writable=[world.device.directory])
+
+
+def test_a_handler_of_the_service_does_what_a_handler_does(bare: World, tmp_path: Path) -> None:
+    """It writes to /etc and /var and restarts a unit; the journal has its words; 123 is no end."""
+    script = 'cp "$CONFIG_FILE" /etc/vpn0; cp "$CONFIG_FILE" /var/lib/vpn0\n'
+    script += "systemctl restart vpn.service\necho connected\nexit 123\n"
+    world = configured(bare, script)
+    pid = "systemctl show --value -p MainPID vpn.service"
+    machine = f"systemctl start vpn.service; before=$({pid})\n{BEGIN}{checked_in()}"
+    machine += f'[ "$({pid})" != "$before" ] && systemctl is-active vpn.service\n'
+    machine += (
+        "cat /etc/vpn0 /var/lib/vpn0; echo; show NRestarts; systemctl stop fioagent.service\n"
+    )
+    units = {"vpn.service": "[Service]\nExecStart=/bin/sleep infinity\n"}
+
+    output = served(world, tmp_path, machine + TOLD, units)
+
+    assert output.splitlines()[:3] == ["active", "onon", "0"], output
+    assert "\n| connected\n" in output
+    assert "vpn ended with status 123\n" in output
+    assert "\nstopped\n" in output
+
+
+def test_what_a_handler_has_started_ends_with_the_service(bare: World, tmp_path: Path) -> None:
+    """``systemctl stop`` in the middle of one: no process of it and no unit is left."""
+    told = bare.device.directory / "told"
+    script = f"setsid sleep 600 &\necho $! > {told}/one\necho $$ > {told}/two\nwait\n"
+    world = configured(bare, script)
+    machine = BEGIN + until(f"[ -s {told}/two ]")
+    machine += "systemctl stop fioagent.service; show Result\n"
+    machine += "systemctl list-units --all --no-legend 'fioagent-handler-*'\n"
+    machine += f"for p in one two; do kill -0 $(cat {told}/$p) 2>/dev/null; echo $?; done\n"
+
+    assert served(world, tmp_path, machine).split() == ["success", "1", "1"]
+
+
+def test_without_the_bus_a_handler_is_told_of_and_run_later(bare: World, tmp_path: Path) -> None:
+    """By the next check-in after the bus is back, though nothing has changed by then."""
+    told = bare.device.directory / "told"
+    world = configured(bare, f"echo ran >> {told}/note\n")
+    machine = "systemctl start dbus.socket; systemctl stop dbus.socket dbus.service\n"
+    machine += "systemctl start fioagent.service; systemctl reload fioagent.service\n"
+    machine += checked_in() + f"[ -e {told}/note ] || echo not run\n"
+    machine += BEGIN + until(f"[ -e {told}/note ]") + checked_in(times=2)
+    machine += f"cat {told}/note; systemctl stop fioagent.service\n"
+
+    output = served(world, tmp_path, machine + TOLD)
+
+    assert output.startswith("not run\nran\n"), output
+    assert output.count("cannot start") == 1
+    assert "the next check-in starts it" in output
+    memory = (world.storage / "fioagent" / "check-in.json").read_text()
+    assert json.loads(memory)["due"] == []
+
+
+def test_a_bus_that_dies_under_a_handler_does_not_end_it(bare: World, tmp_path: Path) -> None:
+    """What nobody can say any more is not said: how it ended."""
+    told = bare.device.directory / "told"
+    script = f"echo $$ > {told}/pid\nread _ < {told}/hold\necho done > {told}/note\n"
+    world = configured(bare, script)
+    machine = f"mkfifo {told}/hold\n{BEGIN}" + until(f"[ -s {told}/pid ]")
+    machine += "systemctl kill --signal=KILL dbus.service\n" + checked_in()
+    machine += f"echo > {told}/hold\n" + until(f"[ -e {told}/note ]")
+    machine += "systemctl stop fioagent.service\n"
+
+    output = served(world, tmp_path, machine + TOLD)
+
+    assert "it goes on by itself" in output, output
+    assert "ended with status" not in output
+
+
+def test_the_service_waits_for_the_boots_handlers(bare: World, tmp_path: Path) -> None:
+    """One that restarts a unit and waits for it, as fioconfig's does, waits for none of ours."""
+    told = bare.device.directory / "told"
+    script = "systemctl restart aktualizr-lite.service\n"
+    script += f"echo restarted > {told}/note\nread _ < {told}/hold\n"
+    world = configured(bare, script)
+    world.fetch_config()
+    services = ("fioagent-recover.service", "fioagent-extract.service")
+    units = {name: systemd_machine.shipped(world, name) for name in services}
+    units["aktualizr-lite.service"] = "[Service]\nExecStart=/bin/sleep infinity\n"
+    # As multi-user.target: all of them in one transaction.
+    wanted = f"fioagent.service aktualizr-lite.service {' '.join(services)}"
+    units["all.target"] = f"[Unit]\nWants={wanted}\n"
+    machine = f"mkfifo {told}/hold; systemctl start dbus.socket\n"
+    machine += "systemctl start --no-block all.target\n" + until(f"[ -e {told}/note ]")
+    machine += "show ActiveState; systemctl is-active aktualizr-lite.service\n"
+    machine += f"systemctl show --value -p SubState fioagent-extract.service; echo > {told}/hold\n"
+    machine += until("systemctl is-active -q fioagent.service")
+    machine += "systemctl show --value -p Result fioagent-extract.service\n"
+    machine += "systemctl stop fioagent.service\n"
+
+    output = served(world, tmp_path, machine, units)
+
+    assert output.split() == ["inactive", "active", "start", "success"]

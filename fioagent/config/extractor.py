@@ -19,7 +19,7 @@ from fioagent.config import document, extraction, stored
 from fioagent.config.extraction import Call, Value
 from fioagent.config.household import Household, keys_at_hand
 from fioagent.config.stored import Memory
-from fioagent.errors import AgentError, ConfigError
+from fioagent.errors import AgentError, ConfigError, NotBegunError
 
 # A handler that asks its caller to give up: fioconfig ends with it too.
 ASKS_TO_EXIT: Final = 123
@@ -126,18 +126,23 @@ def _call(household: Household, memory: Memory, *, without: set[str], offline: b
     """Start what is due, but for files that are not as they should be: those come again."""
     asked = False
     due = [call for call in memory.due if call.name not in without]
+    not_begun: list[Call] = []
     while due:
         call = due.pop(0)
         # Before it starts: a handler may restart or reboot us, and must not again and again.
-        memory = _remember(household, memory, tuple(due))
-        asked = _called(household, call, offline=offline) == ASKS_TO_EXIT or asked
-    if memory.due:
-        _remember(household, memory, ())
+        memory = _remember(household, memory, (*not_begun, *due))
+        try:
+            asked = _called(household, call, offline=offline) == ASKS_TO_EXIT or asked
+        except NotBegunError as error:
+            household.say(f"{call.name}: {error}; the next check-in starts it")
+            not_begun.append(call)
+    if memory.due != tuple(not_begun):
+        _remember(household, memory, tuple(not_begun))
     return asked
 
 
 def _called(household: Household, call: Call, *, offline: bool) -> int | None:
-    """The exit status; None where it was not run to its end."""
+    """The exit status; None where it was not run to its end. Raises NotBegunError."""
     rules = household.handlers
     program = call.command[0]
     command = extraction.allowed(call.command, rules.directory, unsafe=rules.unsafe)
@@ -153,6 +158,8 @@ def _called(household: Household, call: Call, *, offline: bool) -> int | None:
             limit_s=limit_s,
             say=lambda line: household.say(f"| {line}"),
         )
+    except NotBegunError:
+        raise
     except AgentError as error:
         household.say(f"{call.name}: {error}")
         return None

@@ -55,7 +55,9 @@ class Programs(Protocol):
             say: told each line of its output.
 
         Raises:
-            TemporaryError: it was ended at its time limit.
+            NotBegunError: nobody could start it now.
+            TemporaryError: it was ended at its time limit, or nobody knows how it goes on.
             ConfigError: it cannot be started.
+            SystemExit: SIGTERM has come meanwhile; it was ended, too.
         """
         ...
