@@ -3,7 +3,7 @@
 By the rules of LmP (docs/adr/0005): ``reset-failed`` first, because the
 fourth start of aktualizr-lite within 541 s reboots the device; a unit that is
 not running is left alone; and one that started after the commit has read the
-new credential already.
+new credential already. fioup gets a SIGHUP instead.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from fioagent.ports import Clock, Moment
 
 _TIMEOUT_S: Final = 90.0
 _SCRIPT_HEAD: Final = 4096  # bytes; a console script is shorter
+# Reads sota.toml at its start, and again at SIGHUP: foundriesio/fioup cmd/fioup/daemon.go.
+_READS_AGAIN: Final = frozenset(("fioup.service",))
 _PROPERTIES: Final = "LoadState,ActiveState,SubState,ExecMainStartTimestampMonotonic"
 
 
@@ -82,6 +84,10 @@ class SystemdServices:
             return "not needed, started after the change"
         if since is not None and not _is_another_boot(since, now) and started <= since.monotonic_us:
             return "not needed, started before"
+        if unit in _READS_AGAIN and state.get("ActiveState") == "active":
+            # --kill-who: systemd 252 calls it --kill-whom, and takes both.
+            self._run("kill", "--kill-who=main", "--signal=SIGHUP", unit)
+            return "told to read it again"
         self._run("reset-failed", unit)
         # --no-block: the unit may be ordered after the one that we run in.
         self._run("restart", "--no-block", unit)

@@ -117,6 +117,37 @@ def test_a_failed_unit_is_started_again(tmp_path: Path) -> None:
     assert "restarted\n" in systemd_machine.run(tmp_path, UNITS, script, writable=[])
 
 
+# Notes its signals, as fioup reads its configuration again.
+FIOUP = """
+[Service]
+Type=notify
+NotifyAccess=all
+ExecStart=/bin/sh -c 'trap "echo again >> /run/heard" HUP; systemd-notify --ready; \\
+  sleep infinity & while :; do wait; done'
+"""
+
+
+def test_fioup_is_told_and_not_restarted(tmp_path: Path) -> None:
+    """It reads the credential again at SIGHUP; what is not running is left alone, too."""
+    top = Path(__file__).resolve().parent.parent
+    pid = "systemctl show -p MainPID --value fioup.service"
+    script = f"cd {top}\n{adapter_says('fioup.service', 'now')}"
+    script += f"systemctl start fioup.service; before=$({pid})\n"
+    script += adapter_says("fioup.service", "now")
+    script += f'until [ -e /run/heard ]; do sleep 0.05; done; [ "$({pid})" = "$before" ]; echo $?\n'
+    script += "systemctl is-active fioup.service; cat /run/heard\n"
+
+    output = systemd_machine.run(tmp_path, {"fioup.service": FIOUP}, script, writable=[])
+
+    assert output.splitlines() == [
+        "not running, left alone",
+        "told to read it again",
+        "0",
+        "active",
+        "again",
+    ]
+
+
 RECOVER = Path(__file__).parent.parent / "packaging" / "systemd" / "fioagent-recover.service"
 # Whoever reads the files, and what it finds in them.
 READER = """
