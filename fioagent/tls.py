@@ -42,6 +42,7 @@ _ALERT_HINTS: Final = {
     "certificate expired": "compare its validity, the device's clock and the server's clock",
     "certificate revoked": "the operator has to look at the factory's list of revoked CAs",
 }
+_SSL_OP_TLSEXT_PADDING: Final = 1 << 4  # in OP_ALL, and without a name in Python
 _SSL_CTRL_MODE: Final = 33
 _SSL_MODE_NO_AUTO_CHAIN: Final = 8
 
@@ -63,7 +64,12 @@ def client_context(anchors_pem: bytes) -> ssl.SSLContext:
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     # RFC 9525 drops the common name; a server has to have a SubjectAltName.
     context.hostname_checks_common_name = False
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    # NO_TICKET: no connection is taken up again, so under TLS 1.2 none is asked for; under
+    # 1.3 OpenSSL has no way to say so.
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
+    # 200 bytes of nothing at each handshake, for load balancers of 2013 (RFC 7685); Go,
+    # and so fioconfig, never sent them.
+    context.options &= ~_SSL_OP_TLSEXT_PADDING
     _send_leaf_only(context)
     return context
 

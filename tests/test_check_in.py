@@ -13,6 +13,7 @@ import pytest
 
 from fioagent.disk import LocalDisk
 from fioagent.factory.traffic import Request
+from tests.bench.check_in import FIOCONFIG_BYTES, TICKET, CheckIns
 from tests.handlers import Handlers
 from tests.power import PowerCutError, StopAt, rotate
 from tests.test_delivery import rotate_unheard
@@ -107,6 +108,18 @@ def test_one_request_over_one_handshake(configured: World) -> None:
         ("GET", "/config")
     ]
     assert configured.factory.handshakes("gateway") == (1, 0)
+
+
+def test_it_says_no_more_than_it_has_to(configured: World) -> None:
+    """TLS included. Two thirds of it are the certificate, its proof, and the keys' exchange."""
+    told(configured)
+
+    cost = CheckIns(configured).cost()
+
+    assert (cost.handshakes, cost.requests) == (1, 1)
+    assert cost.out < 1200
+    # What comes back is the gateway's to decide; its ticket is one that fioconfig does not get.
+    assert cost.total - TICKET < FIOCONFIG_BYTES
 
 
 def test_files_that_the_operator_removes_are_gone(configured: World) -> None:

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from tests.bench import fleet, resident
+from tests.bench import check_in, fleet, resident
 
 BENCHMARKS: Final[Mapping[str, Callable[[], None]]] = {
+    "check-in": check_in.main,
     "fleet": fleet.main,
     "resident": resident.main,
 }
