@@ -22,7 +22,7 @@ from fioagent import log
 from tests import needs, power, systemd_machine
 from tests.fioconfig import Fioconfig
 from tests.power import PowerCutError, StopAt
-from tests.slow_line import slow_line
+from tests.slow_line import held_line, slow_line
 from tests.world import World
 
 TOP: Final = Path(__file__).resolve().parent.parent
@@ -66,14 +66,22 @@ def booted(world: World, scratch: Path, units: dict[str, str], script: str) -> s
 def later(world: World, delay_s: float) -> contextlib.ExitStack:
     """Gateway and EST server answer late, so that phases can be seen; until closed."""
     stack = contextlib.ExitStack()
-    settings = Path(world.device.env["FIOAGENT_CONFIG"])
     for url in (world.urls.gateway, world.urls.est):
-        port = urlsplit(url).port
-        assert port is not None
-        slow = stack.enter_context(slow_line(port, delay_s))
-        for path in (world.sota_toml, settings):
-            path.write_text(path.read_text().replace(f":{port}", f":{slow}"))
+        port = port_of(url)
+        lead(world, port, stack.enter_context(slow_line(port, delay_s)))
     return stack
+
+
+def port_of(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port
+
+
+def lead(world: World, port: int, instead: int) -> None:
+    """What the device reaches by ``port`` it reaches by the other from now on."""
+    for path in (world.sota_toml, Path(world.device.env["FIOAGENT_CONFIG"])):
+        path.write_text(path.read_text().replace(f":{port}", f":{instead}"))
 
 
 def until(condition: str) -> str:
@@ -128,10 +136,12 @@ def test_units_open_with_a_note_to_the_administrator(name: str) -> None:
 
 
 def test_the_service_starts_reloads_and_stops(world: World, tmp_path: Path) -> None:
-    """``systemctl start`` returns when it is ready, ``reload`` when it has looked again."""
+    """``systemctl start`` returns when it is ready, ``restart`` with another that is."""
     script = "systemctl start fioagent.service; echo started $?\nshow StatusText\n"
     script += "systemctl reload fioagent.service; echo reloaded $?\n"
     script += until('[ "$(show StatusText | cut -d" " -f5-)" = "check-in: unchanged" ]')
+    script += "first=$(show MainPID); systemctl restart fioagent.service; echo restarted $?\n"
+    script += '[ "$(show MainPID)" != "$first" ] && ! kill -0 $first 2>/dev/null; echo another $?\n'
     script += "show ActiveState; systemctl stop fioagent.service; echo stopped $?\n"
     script += "show Result; show NRestarts; show ActiveState\n"
     script += "journalctl -o cat -t fioagent\n"
@@ -142,10 +152,14 @@ def test_the_service_starts_reloads_and_stops(world: World, tmp_path: Path) -> N
 
     assert output[0] == "started 0"
     assert re.fullmatch(r"waits until [0-9:]{8} UTC; check: the configuration .*", output[1])
-    assert output[2:8] == ["reloaded 0", "active", "stopped 0", "success", "0", "inactive"]
-    assert output[8:] == [
+    assert output[2:5] == ["reloaded 0", "restarted 0", "another 0"]
+    assert output[5:9] == ["active", "stopped 0", "success", "0"]
+    assert output[9:] == [
+        "inactive",
         "started",
         "configuration read again; check-in every 300 s",
+        "stopped",
+        "started",
         "stopped",
     ]
 
@@ -227,6 +241,29 @@ def test_stop_in_the_middle_of_a_rotation(
     assert output.split() == ["success", "status", "0"] * len(phases) + ["success"]
     world.check_nothing_left_behind()
     assert [name for name, _ in world.event_names()].count("CertRotationCompleted") == 1
+
+
+def test_a_stop_that_commits_takes_the_time_that_it_needs(world: World, tmp_path: Path) -> None:
+    """More than the unit gives to a stop: systemd is asked for it, and grants it."""
+    # What comes back is held on the connection that proves the new pair: the one after that of
+    # the old pair and the bare handshake.
+    release, port = world.device.directory / "release", port_of(world.urls.gateway)
+    unit = daemon(world, WANTED).replace("TimeoutStopSec=30", "TimeoutStopSec=1")
+    script = BEGIN + until('[ "$(show StatusText)" = "rotate: committed" ]')
+    script += "systemctl stop --no-block fioagent.service\n"
+    script += until('[ "$(show StatusText)" = "stops: rotate: committed" ]')
+    script += f"sleep 3  # the limit passes\nshow ActiveState; touch {release}\n"
+    script += until('[ "$(show ActiveState)" != deactivating ]') + "show Result\n"
+
+    with held_line(port, 3, release) as held:
+        lead(world, port, held)
+        output = booted(world, tmp_path, {"fioagent.service": unit}, script)
+        lead(world, held, port)
+
+    assert output.split() == ["deactivating", "success"]
+    assert world.certificate().public_key() == world.key().public_key()
+    assert world.rotate().code == 0
+    world.check_nothing_left_behind()
 
 
 def test_a_fioconfig_that_runs_is_seen_from_within_the_sandbox(
@@ -312,11 +349,13 @@ def test_the_boot_recovers_then_extracts_then_starts_the_service(
     assert order[:3] == ["extract", "restarted", "daemon"]
 
 
+# Locked, with all of its own to be done; and with nothing but the files to be switched over.
+@pytest.mark.parametrize("steps", [2, 4])
 def test_a_rotation_that_fioconfig_left_is_finished_by_the_service(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, steps: int
 ) -> None:
     """The upgrade: its units run, its state is half-done, its path unit would bring it back."""
-    Fioconfig(world, "certs-1").run(4)
+    Fioconfig(world, "certs-1").run(steps)
     # fioconfig's own units (meta-lmp), with a program that does nothing.
     fioconfig = "[Service]\nExecStart=/run/fioconfig 600\nRestart=always\nRestartSec=10\n"
     path = f"[Path]\nPathExists={world.sota_toml}\n"
