@@ -233,6 +233,18 @@ def test_a_bus_that_dies_under_a_handler_does_not_end_it(bare: World, tmp_path: 
     assert "ended with status" not in output
 
 
+BOOT: Final = ("fioagent-recover.service", "fioagent-extract.service")
+# As multi-user.target: all of them in one transaction.
+ALL: Final = f"[Unit]\nWants=fioagent.service aktualizr-lite.service {' '.join(BOOT)}\n"
+
+
+def boot_units(world: World) -> dict[str, str]:
+    """What starts at boot beside the service, and a target that wants all of it."""
+    units = {name: systemd_machine.shipped(world, name) for name in BOOT}
+    units["aktualizr-lite.service"] = "[Service]\nExecStart=/bin/sleep infinity\n"
+    return {**units, "all.target": ALL}
+
+
 def test_the_service_waits_for_the_boots_handlers(bare: World, tmp_path: Path) -> None:
     """One that restarts a unit and waits for it, as fioconfig's does, waits for none of ours."""
     told = bare.device.directory / "told"
@@ -240,12 +252,6 @@ def test_the_service_waits_for_the_boots_handlers(bare: World, tmp_path: Path) -
     script += f"echo restarted > {told}/note\nread _ < {told}/hold\n"
     world = configured(bare, script)
     world.fetch_config()
-    services = ("fioagent-recover.service", "fioagent-extract.service")
-    units = {name: systemd_machine.shipped(world, name) for name in services}
-    units["aktualizr-lite.service"] = "[Service]\nExecStart=/bin/sleep infinity\n"
-    # As multi-user.target: all of them in one transaction.
-    wanted = f"fioagent.service aktualizr-lite.service {' '.join(services)}"
-    units["all.target"] = f"[Unit]\nWants={wanted}\n"
     machine = f"mkfifo {told}/hold; systemctl start dbus.socket\n"
     machine += "systemctl start --no-block all.target\n" + until(f"[ -e {told}/note ]")
     machine += "show ActiveState; systemctl is-active aktualizr-lite.service\n"
@@ -254,6 +260,24 @@ def test_the_service_waits_for_the_boots_handlers(bare: World, tmp_path: Path) -
     machine += "systemctl show --value -p Result fioagent-extract.service\n"
     machine += "systemctl stop fioagent.service\n"
 
-    output = served(world, tmp_path, machine, units)
+    output = served(world, tmp_path, machine, boot_units(world))
 
     assert output.split() == ["inactive", "active", "start", "success"]
+
+
+def test_a_handler_that_waits_for_the_service_does_not_end_the_boot(
+    bare: World, tmp_path: Path
+) -> None:
+    """Each would wait for the other for ever; its limit is what lets the boot go on."""
+    told = bare.device.directory / "told"
+    script = f"systemctl restart fioagent.service\necho 'never by then' > {told}/note\n"
+    world = configured(bare, script, timeout_s=2)
+    world.fetch_config()
+    machine = "systemctl start dbus.socket all.target; systemctl is-active fioagent.service\n"
+    machine += "systemctl show --value -p Result fioagent-extract.service\n"
+    machine += f"systemctl stop fioagent.service; ls {told}\n"
+    machine += "journalctl -o cat -u fioagent-extract.service | grep -o 'it ran longer than 2 s'\n"
+
+    output = served(world, tmp_path, machine, boot_units(world))
+
+    assert output.splitlines() == ["active", "success", "it ran longer than 2 s"]
