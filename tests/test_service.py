@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import shlex
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,33 @@ def test_units_open_with_a_note_to_the_administrator(name: str) -> None:
     assert all(line.startswith("#") for line in note)
 
 
+def test_the_directories_are_there_before_the_sandbox_needs_them(tmp_path: Path) -> None:
+    """By systemd-tmpfiles, with the modes of LmP: keys are nobody else's."""
+    needs.root_and("systemd-tmpfiles")
+    command = ["systemd-tmpfiles", "--create", f"--root={tmp_path}"]
+
+    subprocess.run([*command, str(SHIPPED / "fioagent.tmpfiles")], timeout=60, check=True)
+
+    places = ("var/sota", "etc/sota", "etc/sota/conf.d", "run/secrets")
+    modes = {place: stat.S_IMODE((tmp_path / place).stat().st_mode) for place in places}
+    assert list(modes.values()) == [0o700, 0o755, 0o700, 0o750]
+
+
+def test_variables_of_both_default_files_reach_the_service(world: World, tmp_path: Path) -> None:
+    """fioconfig's still counts; ours before it."""  # noqa: D403  # its name
+    unit = systemd_machine.shipped(world, "fioagent.service")
+    told = "journalctl -o cat -t fioagent | grep -o 'every.*'"
+    script = "mkdir -p /etc/default\n"
+    for number, (name, seconds) in enumerate((("fioconfig", 777), ("fioagent", 888)), start=1):
+        script += f"echo DAEMON_INTERVAL={seconds} > /etc/default/{name}\n{BEGIN}"
+        script += until(f'[ "$({told} | wc -l)" = {number} ]') + "systemctl stop fioagent.service\n"
+    script += told + "\n"
+
+    output = booted(world, tmp_path, {"fioagent.service": unit}, script)
+
+    assert output.splitlines() == ["every 777 s", "every 888 s"]
+
+
 def test_the_service_starts_reloads_and_stops(world: World, tmp_path: Path) -> None:
     """``systemctl start`` returns when it is ready, ``restart`` with another that is."""
     script = "systemctl start fioagent.service; echo started $?\nshow StatusText\n"
@@ -241,6 +269,24 @@ def test_stop_in_the_middle_of_a_rotation(
     assert output.split() == ["success", "status", "0"] * len(phases) + ["success"]
     world.check_nothing_left_behind()
     assert [name for name, _ in world.event_names()].count("CertRotationCompleted") == 1
+
+
+def test_stop_in_the_middle_of_a_way_back(world: World, tmp_path: Path) -> None:
+    """It goes on to its end, as a commit does: the old pair works, and is alone."""
+    world.pause_before_the_commit("certs-1")
+    world.make_the_gateway_forget_the_new_key()
+    unit = daemon(world, WANTED)
+    script = BEGIN + until('[ "$(show StatusText)" = "rotate: reverting" ]')
+    script += "systemctl stop fioagent.service; show Result\n"
+
+    with later(world, 0.4):
+        output = booted(world, tmp_path, {"fioagent.service": unit}, script)
+
+    assert output == "success\n"
+    world.check_old_pair_is_live()
+    assert world.fioagent("recover").code == 0  # what a later stop would have left to it
+    world.check_nothing_left_behind()
+    assert world.opened_config() == world.opened_device_config()
 
 
 def test_a_stop_that_commits_takes_the_time_that_it_needs(world: World, tmp_path: Path) -> None:
