@@ -160,8 +160,11 @@ def test_one_that_hangs_is_ended_with_all_that_it_has_started(bare: World) -> No
     assert handlers.told() == ["b there"]
 
 
-def test_one_that_a_person_interrupts_is_ended(handlers: Handlers) -> None:
-    """Control-C at the terminal; it has a process group of its own."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 75), (signal.SIGTERM, 143)])
+def test_one_that_is_interrupted_is_ended(
+    handlers: Handlers, number: signal.Signals, code: int
+) -> None:
+    """Control-C at the terminal, or the service's word; it has a process group of its own."""
     pid = handlers.place("pid")
     script = f"echo $$ > {pid}\necho waiting\nsleep 600\n"
     configure(handlers.world, "a", "1", handlers.add("waits", script))
@@ -179,8 +182,8 @@ def test_one_that_a_person_interrupts_is_ended(handlers: Handlers) -> None:
         assert told_of is not None
         while "| waiting" not in told_of.readline():
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 75
+        process.send_signal(number)
+        assert process.wait(60) == code
 
     assert has_ended(int(pid.read_text()))
 

@@ -312,6 +312,30 @@ def test_a_stop_that_commits_takes_the_time_that_it_needs(world: World, tmp_path
     world.check_nothing_left_behind()
 
 
+def test_a_service_that_hangs_in_a_commit_goes_on_afterwards(world: World, tmp_path: Path) -> None:
+    """The watchdog's way is the hard one: the worker is killed while the gateway answers it."""
+    unit = daemon(world, WANTED).replace("WatchdogSec=15min", "WatchdogSec=2")
+    unit = unit.replace("RestartSec=10", "RestartSec=0")
+    script = BEGIN + until('[ "$(show StatusText)" = "rotate: committed" ]')
+    script += "kill -STOP $(show MainPID)\n"
+    script += until('[ "$(show NRestarts)" = 1 ] && [ "$(show ActiveState)" = active ]')
+    script += "systemctl reload fioagent.service\n"
+    script += until('case "$(show StatusText)" in *"rotate: rotated"*) ;; *) false;; esac')
+    script += "systemctl stop fioagent.service; show Result\n"
+    port = port_of(world.urls.gateway)
+
+    # Held for good; those who come after the third are served.
+    with held_line(port, 3, release := tmp_path / "release") as held:
+        lead(world, port, held)
+        output = booted(world, tmp_path, {"fioagent.service": unit}, script)
+        lead(world, held, port)
+        release.touch()  # or its thread would wait
+
+    assert output == "success\n"
+    world.check_nothing_left_behind()
+    assert [name for name, _ in world.event_names()].count("CertRotationCompleted") == 1
+
+
 def test_a_fioconfig_that_runs_is_seen_from_within_the_sandbox(
     world: World, tmp_path: Path
 ) -> None:
