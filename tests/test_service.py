@@ -433,16 +433,19 @@ def test_a_rotation_that_fioconfig_left_is_finished_by_the_service(
         "fioconfig.service": fioconfig,
         "fioconfig.path": path,
         "fioagent.service": daemon(world, WANTED),
+        "fioagent.path": systemd_machine.shipped(world, "fioagent.path"),
     }
     script = "cp /bin/sleep /run/fioconfig; systemctl start fioconfig.path\n"
     script += until("systemctl is-active -q fioconfig.service")
-    script += BEGIN + until('case "$(show StatusText)" in *"rotate: rotated"*) ;; *) false;; esac')
+    script += "systemctl enable --runtime --now --quiet fioagent.service fioagent.path\n"
+    script += "systemctl reload fioagent.service\n"
+    script += until('case "$(show StatusText)" in *"rotate: rotated"*) ;; *) false;; esac')
     script += "systemctl is-active fioconfig.path fioconfig.service fioagent.service\n"
-    script += "systemctl stop fioagent.service\n"
+    script += "systemctl stop fioagent.path fioagent.service\n"
 
     output = booted(world, tmp_path, units, script)
 
-    assert output.split() == ["inactive", "inactive", "active"]
+    assert output.split() == ["inactive", "inactive", "active"], output
     world.check_nothing_left_behind()
     world.check_reachable()
 
