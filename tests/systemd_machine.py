@@ -79,7 +79,7 @@ def run(scratch: Path, units: Mapping[str, str], script: str, *, writable: Seque
             with contextlib.suppress(OSError):  # the kernel empties it in its own time
                 directory.rmdir()
     output = (probe / "output").read_text()
-    assert output, f"the machine did not boot: {done.stdout}{done.stderr}"
+    assert output, f"no word in 240 s, or the machine did not boot: {done.stdout}{done.stderr}"
     return output
 
 
