@@ -136,6 +136,7 @@ class Factory:
         *,
         hardware_id: str = provision.DEFAULT_HARDWARE_ID,
         ca: str = "local-ca",
+        hsm: provision.Hsm | None = None,
     ) -> provision.Device:
         """A device directory with a credential of its own, known to the gateway.
 
@@ -158,7 +159,7 @@ class Factory:
                 hardware_id=hardware_id,
             )
             device = provision.make_device(
-                directory, uuid, registration, self.paths.authority(ca), self._clock()
+                directory, uuid, registration, self.paths.authority(ca), self._clock(), hsm
             )
             devices.register(db, device.uuid, device.public_key, self._clock())
         return device

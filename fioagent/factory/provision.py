@@ -71,10 +71,30 @@ class Registration:
     hardware_id: str = DEFAULT_HARDWARE_ID
 
 
+@dataclass(frozen=True, slots=True)
+class Hsm:
+    """A device that keeps its key in a token, as lmp-device-register is told with --hsm-module.
+
+    Attributes:
+        module: path of the PKCS#11 module.
+        pin: of the user; it stands in sota.toml.
+        request: signed by the key with the id 01; it names the device.
+    """
+
+    module: str
+    pin: str
+    request: x509.CertificateSigningRequest
+
+
 def make_device(
-    directory: Path, uuid: str | None, registration: Registration, authority: Authority, now: float
+    directory: Path,
+    uuid: str | None,
+    registration: Registration,
+    authority: Authority,
+    now: float,
+    hsm: Hsm | None = None,
 ) -> Device:
-    """The device's directory, complete. The key exists there and nowhere else.
+    """The device's directory, complete. The key exists there, or in its token, and nowhere else.
 
     Raises:
         FactoryError: the directory holds something already, or cannot be made.
@@ -84,8 +104,12 @@ def make_device(
         raise FactoryError(
             f"cannot add a device in {directory}: sota.toml cannot name a path with {min(unfit)!r}"
         )
-    key = new_key()
-    device = Device(uuid or str(uuids.uuid4()), directory, public_pem(key.public_key()))
+    uuid, key = uuid or str(uuids.uuid4()), new_key()
+    request = _request(key, uuid, registration.factory) if hsm is None else hsm.request
+    public_key = request.public_key()
+    if not isinstance(public_key, ec.EllipticCurvePublicKey):
+        raise FactoryError("cannot add a device whose key is not an elliptic-curve key")
+    device = Device(uuid, directory, public_pem(public_key))
     try:
         if directory.exists() and any(directory.iterdir()):
             raise FactoryError(f"cannot add a device in {directory}: it is not empty")
@@ -94,12 +118,14 @@ def make_device(
         (directory / "run" / "secrets").mkdir(parents=True)
         (directory / "run" / "secrets").chmod(0o750)
         (directory / "etc" / "fioagent").mkdir(parents=True)
-        request = _request(key, device.uuid, registration.factory)
         certificate = _sign(request, authority, now)
-        write_new(device.sota / "pkey.pem", private_pem(key), 0o600)
+        if hsm is None:
+            write_new(device.sota / "pkey.pem", private_pem(key), 0o600)
         write_new(device.sota / "client.pem", certificate_pem(certificate), 0o644)
         write_new(device.sota / "root.crt", registration.root, 0o644)
-        write_new(device.sota / "sota.toml", _sota_toml(device.sota, registration).encode(), 0o640)
+        write_new(
+            device.sota / "sota.toml", _sota_toml(device.sota, registration, hsm).encode(), 0o640
+        )
         write_new(device.sota / "current-target", CURRENT_TARGET.encode(), 0o644)
         settings = directory / "etc" / "fioagent" / "fioagent.toml"
         write_new(settings, _fioagent_toml(registration.est).encode(), 0o644)
@@ -134,15 +160,19 @@ def _sign(
     return authority.sign(request.subject, request.public_key(), extensions, life)
 
 
-def _sota_toml(sota: Path, registration: Registration) -> str:
-    """Sections, keys and order of the reference registration server."""
+def _sota_toml(sota: Path, registration: Registration, hsm: Hsm | None) -> str:
+    """Sections, keys and order of the reference registration server.
+
+    For a token with the overrides that lmp-device-register sends, and what it appends.
+    """
     gateway = registration.gateway
+    source = "file" if hsm is None else "pkcs11"
     sections = {
         "tls": {
             "server": gateway,
             "ca_source": "file",
-            "pkey_source": "file",
-            "cert_source": "file",
+            "pkey_source": source,
+            "cert_source": source,
         },
         "provision": {
             "server": gateway,
@@ -157,10 +187,13 @@ def _sota_toml(sota: Path, registration: Registration) -> str:
         "storage": {"type": "sqlite", "path": f"{sota}/"},
         "import": {
             "tls_cacert_path": f"{sota}/root.crt",
-            "tls_pkey_path": f"{sota}/pkey.pem",
-            "tls_clientcert_path": f"{sota}/client.pem",
+            "tls_pkey_path": f"{sota}/pkey.pem" if hsm is None else "",
+            "tls_clientcert_path": f"{sota}/client.pem" if hsm is None else "",
         },
     }
+    if hsm is not None:
+        ids = {"tls_pkey_id": "01", "tls_clientcert_id": "03"}
+        sections["p11"] = {"module": hsm.module, "pass": hsm.pin, **ids}
     return "\n".join(
         f"[{section}]\n" + "".join(f'{key} = "{value}"\n' for key, value in values.items())
         for section, values in sections.items()
