@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,8 +14,8 @@ from fioagent.config.trigger import checked_id
 from fioagent.disk import LocalDisk
 from fioagent.errors import AgentError, ConfigError, TemporaryError
 from fioagent.keystore.file import FileKeyStore
-from fioagent.model import CredentialRef, Store
-from fioagent.ports import Clock, Disk, Services
+from fioagent.model import CredentialRef, ObjectIds, Store
+from fioagent.ports import Clock, Disk, KeyStore, Services
 from fioagent.rotation import opening, preflight, recovery, timing, undertaking, wanting
 from fioagent.rotation.journal import Journal, JournalDamagedError
 from fioagent.rotation.ledger import Ledger, Watch
@@ -24,7 +24,8 @@ from fioagent.rotation.rotator import Outcome, Result
 from fioagent.rotation.situation import Decision
 from fioagent.rotation.wanting import Order, View
 from fioagent.sessions import HttpSessions
-from fioagent.site import Device
+from fioagent.site import Device, Site
+from fioagent.sota import Sota
 from fioagent.x509 import Certificate
 
 
@@ -61,14 +62,21 @@ class Agent:
         self._secrets = secrets_directory
 
     def rotate(
-        self, *, now: bool, est_url: str | None, rotation_id: str | None, watch: Watch
+        self,
+        *,
+        now: bool,
+        est_url: str | None,
+        rotation_id: str | None,
+        watch: Watch,
+        ids: ObjectIds | None = None,
     ) -> Outcome:
         """Join the open rotation, or begin one if it is asked for or due; go as far as it goes.
 
         Without an id that is the operator's latest trigger's, or by schedule, each when its
         time has come; ``now`` asks for no time. An id that is not the open rotation's
         supersedes it where that strands nobody; else the open one comes first. It is also
-        the operator's word to go on without a journal that is damaged.
+        the operator's word to go on without a journal that is damaged. ``ids`` are for a
+        new credential in a token.
 
         Raises:
             AgentError: nothing was begun, and why.
@@ -76,7 +84,9 @@ class Agent:
         wanted = None if rotation_id is None else checked_id(rotation_id)
         with self._locked("rotate"):
             ledger = Ledger(self.device, watch)
-            return undertaking.rotate(ledger, self._secrets, Order(wanted, est_url), now=now)
+            return undertaking.rotate(
+                ledger, self._secrets, Order(wanted, est_url, ids or ObjectIds()), now=now
+            )
 
     def wanted(self) -> dict[str, object]:
         """Whether a rotation is wanted now, and when to look again: for the supervisor.
@@ -210,9 +220,7 @@ def opened(
     paths = tuple(config) or configured.sota_paths
     merged = site.read_sota(disk, paths)
     place = site.site_of(merged, paths, configured.sota_paths)
-    if place.store is not Store.FILE:
-        raise merged.refuse("tls.pkey_source", "this version knows keys in files only")
-    keys = FileKeyStore(disk, place.storage)
+    keys = _key_store(place, disk, environ, lambda: site.read_sota(disk, paths))
     sessions = HttpSessions(disk, keys, lambda: site.read_sota(disk, paths), configured.config_url)
     services = _services(configured.services_manager, clock)
     try:
@@ -222,6 +230,18 @@ def opened(
         )
     finally:
         sessions.close()
+        keys.close()
+
+
+def _key_store(
+    place: Site, disk: Disk, environ: Mapping[str, str], sota: Callable[[], Sota]
+) -> KeyStore:
+    if place.store is Store.FILE:
+        return FileKeyStore(disk, place.storage)
+    # Imported late: most devices have no token, and it is not installed there.
+    from fioagent.keystore import tokens  # noqa: PLC0415  # see above
+
+    return tokens.opened(sota(), environ, lambda: site.named_by(sota(), place.store))
 
 
 def _services(manager: str, clock: Clock) -> Services:

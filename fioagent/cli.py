@@ -60,6 +60,7 @@ def _rotate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         lambda opened, watch: opened.rotate(
             now=arguments.now,
             est_url=arguments.est_server,
+            ids=fioconfig.object_ids(arguments),
             rotation_id=arguments.id,
             watch=watch,
         ),

@@ -98,3 +98,7 @@ class ConfigError(AgentError):
 
 class CredentialChangedError(ConfigError):
     """Somebody gave the device another credential than the rotation knows."""
+
+
+class NotDerivingError(ConfigError):
+    """A token's key that signs but does not derive: it does TLS, and opens no value."""

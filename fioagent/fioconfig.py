@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fioagent import __version__
 from fioagent.errors import AgentError, TemporaryError
-from fioagent.model import Exit
+from fioagent.model import Exit, ObjectIds
 
 if TYPE_CHECKING:
     from fioagent.config.check_in import Report
@@ -94,6 +94,13 @@ def renew_cert(arguments: argparse.Namespace, environ: Environ, console: Console
         return Exit.DONE
     arguments.now = True
     return console.rotate(arguments, environ)
+
+
+def object_ids(arguments: argparse.Namespace) -> ObjectIds:
+    """For a new credential in a token; empty where the command line has none."""
+    given = [getattr(arguments, f"pkcs11_{kind}_ids", None) or "" for kind in ("key", "cert")]
+    keys, certificates = (tuple(filter(None, each.split(","))) for each in given)
+    return ObjectIds(keys, certificates)
 
 
 def run_and_report(arguments: argparse.Namespace, environ: Environ, console: Console) -> int:

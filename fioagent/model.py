@@ -34,6 +34,19 @@ class CredentialRef:
     certificate: str
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectIds:
+    """Ids that a new credential may have in a token, in this order; empty: the usual ones.
+
+    Attributes:
+        keys: of key pairs ("01", "07").
+        certificates: of certificates ("03", "09").
+    """
+
+    keys: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = ()
+
+
 # sota.toml keys that name the live credential, per store: key first, then certificate.
 SOTA_KEYS: Mapping[Store, tuple[str, str]] = {
     Store.FILE: ("import.tls_pkey_path", "import.tls_clientcert_path"),

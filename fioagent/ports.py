@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from fioagent.model import CredentialRef
+from fioagent.model import CredentialRef, ObjectIds, RotationId
 
 if TYPE_CHECKING:
     import ssl
@@ -103,12 +103,21 @@ class Disk(Protocol):
 class KeyStore(Protocol):
     """Where private keys and certificates live: files, or one token."""
 
+    def place_for(
+        self, rotation: RotationId, live: CredentialRef, wanted: ObjectIds
+    ) -> CredentialRef:
+        """Where the pair that replaces ``live`` goes; ConfigError where no place is free."""
+        ...
+
     def require_free(self, credential: CredentialRef) -> None:
         """ConfigError where an object stands at the place of ``credential``."""
         ...
 
-    def generate(self, credential: CredentialRef, like: CredentialRef) -> None:
-        """A durable key pair at its place, of the kind of ``like``; an earlier run's is kept."""
+    def generate(self, credential: CredentialRef, like: CredentialRef, *, announced: bool) -> None:
+        """A durable key pair at its place, of the kind of ``like``.
+
+        ``announced``: the one that is there has to stay, because a gateway may know it.
+        """
         ...
 
     def has_key(self, credential: CredentialRef) -> bool:
@@ -125,6 +134,10 @@ class KeyStore(Protocol):
 
     def store_certificate(self, credential: CredentialRef, certificate: Certificate) -> None: ...
 
+    def pairs(self) -> list[tuple[Certificate, CredentialRef]]:
+        """Every certificate at a usual place whose key is there too."""
+        ...
+
     def use_for_tls(self, credential: CredentialRef, context: ssl.SSLContext) -> None:
         """Let ``context`` prove possession of the key, with the leaf certificate alone."""
         ...
@@ -139,6 +152,10 @@ class KeyStore(Protocol):
 
     def retire(self, old: CredentialRef, new: CredentialRef) -> None:
         """Destroy ``old``, which ``new`` has replaced; names that others use lead to ``new``."""
+        ...
+
+    def close(self) -> None:
+        """Nothing of it is used any more."""
         ...
 
 

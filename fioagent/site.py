@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fioagent import forms, sota
 from fioagent.errors import ConfigError
-from fioagent.model import SOTA_KEYS, CredentialRef, RotationId, Store
+from fioagent.model import SOTA_KEYS, CredentialRef, Store
 from fioagent.ports import Clock, Disk, KeyStore, Services, Sessions
 from fioagent.settings import Settings
 from fioagent.sota import Sota
@@ -53,14 +53,6 @@ class Site:
         """The stock handler looks in it for the rotation id that is done."""
         return os.path.join(self.storage, "cert-rotation.state.completed")
 
-    def new_credential(self, rotation: RotationId) -> CredentialRef:
-        """Places for a new pair, named after the rotation so that a repeat finds its own."""
-        return CredentialRef(
-            Store.FILE,
-            os.path.join(self.storage, f"pkey.{rotation}.pem"),
-            os.path.join(self.storage, f"client.{rotation}.pem"),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -79,9 +71,13 @@ class Device:
 
     def live_credential(self) -> CredentialRef:
         """What sota.toml names at this moment."""
-        key, certificate = SOTA_KEYS[self.site.store]
-        merged = self.sota()
-        return CredentialRef(self.site.store, merged.require(key), merged.require(certificate))
+        return named_by(self.sota(), self.site.store)
+
+
+def named_by(merged: Sota, store: Store) -> CredentialRef:
+    """The credential that a sota.toml names. Raises ConfigError: none."""
+    key, certificate = SOTA_KEYS[store]
+    return CredentialRef(store, merged.require(key), merged.require(certificate))
 
 
 def read_sota(disk: Disk, paths: Sequence[str]) -> Sota:

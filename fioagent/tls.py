@@ -8,15 +8,14 @@ must read (RFC 8446 section 4.4.2, appendix E.1; seen with Go and OpenSSL server
 
 from __future__ import annotations
 
-import _ssl
-import ctypes
+import contextlib
 import socket
 import ssl
-import sys
 import time
 from typing import Final
 
-from fioagent.errors import CredentialRefusedError, TemporaryError
+from fioagent import openssl
+from fioagent.errors import AgentError, CredentialRefusedError, TemporaryError
 
 CONNECT_TIMEOUT_S: Final = 15.0
 HANDSHAKE_TIMEOUT_S: Final = 30.0  # in all, however it drips
@@ -43,8 +42,6 @@ _ALERT_HINTS: Final = {
     "certificate revoked": "the operator has to look at the factory's list of revoked CAs",
 }
 _SSL_OP_TLSEXT_PADDING: Final = 1 << 4  # in OP_ALL, and without a name in Python
-_SSL_CTRL_MODE: Final = 33
-_SSL_MODE_NO_AUTO_CHAIN: Final = 8
 
 
 def client_context(anchors_pem: bytes) -> ssl.SSLContext:
@@ -70,33 +67,10 @@ def client_context(anchors_pem: bytes) -> ssl.SSLContext:
     # 200 bytes of nothing at each handshake, for load balancers of 2013 (RFC 7685); Go,
     # and so fioconfig, never sent them.
     context.options &= ~_SSL_OP_TLSEXT_PADDING
-    _send_leaf_only(context)
+    with contextlib.suppress(openssl.OpenSslError):
+        # estserver answers 401 to two certificates, and Python has no switch for it.
+        openssl.send_leaf_only(context)
     return context
-
-
-def _send_leaf_only(context: ssl.SSLContext) -> None:
-    """Stop OpenSSL from adding issuers out of the trust file to our certificate.
-
-    estserver answers 401 to two certificates, and Python has no switch for it.
-    ``SSL_CTX*`` is the first member behind the object header in every CPython 3.
-    Nothing is changed through it unless its options are those that Python reports.
-    """
-    if sys.implementation.name != "cpython" or not hasattr(_ssl, "__file__"):
-        return  # another layout, or OpenSSL's functions out of reach
-    library = ctypes.CDLL(_ssl.__file__)
-    pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
-    library.SSL_CTX_get_options.restype = ctypes.c_uint64
-    library.SSL_CTX_get_options.argtypes = [ctypes.c_void_p]
-    if library.SSL_CTX_get_options(pointer) & 0xFFFFFFFF != int(context.options) & 0xFFFFFFFF:
-        return  # another layout
-    library.SSL_CTX_ctrl.restype = ctypes.c_long
-    library.SSL_CTX_ctrl.argtypes = [
-        ctypes.c_void_p,
-        ctypes.c_int,
-        ctypes.c_long,
-        ctypes.c_void_p,
-    ]
-    library.SSL_CTX_ctrl(pointer, _SSL_CTRL_MODE, _SSL_MODE_NO_AUTO_CHAIN, None)
 
 
 def handshake(context: ssl.SSLContext, host: str, port: int) -> None:
@@ -191,7 +165,7 @@ def refusal(error: OSError) -> str | None:
     return None
 
 
-def explained(error: OSError, host: str, port: int) -> TemporaryError:
+def explained(error: OSError, host: str, port: int) -> AgentError:
     """``error`` of a connection to ``host`` in the words of a person at the device."""
     peer = f"{host}:{port}"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -200,6 +174,8 @@ def explained(error: OSError, host: str, port: int) -> TemporaryError:
             hint="check the server name, the trust file import.tls_cacert_path, the device's "
             "clock, and whether a proxy stands in between",
         )
+    if isinstance(error, ssl.SSLError) and isinstance(cause := openssl.sign_error(), AgentError):
+        return cause  # a token would not sign
     if isinstance(error, ssl.SSLError):
         return TemporaryError(f"cannot speak TLS with {peer}: {_plain(error.reason or str(error))}")
     if isinstance(error, socket.gaierror):

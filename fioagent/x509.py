@@ -72,6 +72,7 @@ class Certificate:
     Attributes:
         der: the whole certificate.
         parsed: the same as ``cryptography`` sees it.
+        serial_der: DER INTEGER.
         issuer_der: DER Name.
         subject_der: DER Name.
         spki_der: DER SubjectPublicKeyInfo, RFC 5280 section 4.1.2.7.
@@ -80,6 +81,7 @@ class Certificate:
 
     der: bytes
     parsed: x509.Certificate
+    serial_der: bytes
     issuer_der: bytes
     subject_der: bytes
     spki_der: bytes
@@ -93,12 +95,13 @@ class Certificate:
             # Version, serial, algorithm, issuer, validity, subject, key: RFC 5280 section 4.1.
             fields = der.read_one(parsed.tbs_certificate_bytes).children()
             first = 1 if fields[0].tag == der.context(0) else 0
+            serial = fields[first]
             issuer, subject = fields[first + 2], fields[first + 4]
             spki = fields[first + 5]
             san = _extension(fields[first + 6 :], _SUBJECT_ALT_NAME)
         except (ValueError, IndexError, x509.InvalidVersion) as error:
             raise CertificateError(f"not a certificate: {error}") from error
-        return cls(data, parsed, issuer.encoded, subject.encoded, spki.encoded, san)
+        return cls(data, parsed, serial.encoded, issuer.encoded, subject.encoded, spki.encoded, san)
 
     @classmethod
     def from_pem(cls, data: bytes) -> Certificate:

@@ -27,6 +27,7 @@ PURE = {
     "errors",
     "esturl",
     "forms",
+    "keystore.object_ids",
     "model",
     "pkcs7",
     "ports",
@@ -48,6 +49,11 @@ ADAPTERS = {
     "gateway",
     "http",
     "keystore.file",
+    "keystore.token",
+    "keystore.token_errors",
+    "keystore.token_key",
+    "keystore.token_store",
+    "openssl",
     "notify",
     "programs",
     "sessions",
@@ -56,7 +62,7 @@ ADAPTERS = {
     "worker",
 }
 # Each builds the adapters that it needs, and nobody else does.
-ROOTS = {"agent", "configurator", "daemon"}
+ROOTS = {"keystore.tokens", "agent", "configurator", "daemon"}
 # What the resident process may load, besides what a bare interpreter has; each costs memory.
 RESIDENT = {"__future__", "_signal", "_socket", "select"}
 # What pure code has no business with; os.path computes, the rest of os acts.

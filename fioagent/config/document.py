@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fioagent import ecies
 from fioagent.config.extraction import Value
-from fioagent.errors import ConfigError
+from fioagent.errors import ConfigError, NotDerivingError
 from fioagent.ports import ConfigFile
 
 Key = ec.EllipticCurvePrivateKey
@@ -157,7 +157,7 @@ def _open(entry: dict[str, Any], key: Key) -> bytes | None:
         # Go's decoder steps over line ends in base64, so some tools write them.
         compact = value.replace("\r", "").replace("\n", "")
         return ecies.decrypt(base64.b64decode(compact, validate=True), key)
-    except ValueError:  # not base64, or not for this key
+    except (ValueError, NotDerivingError):  # not base64, or not for this key
         return None
 
 

@@ -11,8 +11,9 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fioagent import pem_files
 from fioagent.errors import ConfigError
-from fioagent.model import CredentialRef
+from fioagent.model import CredentialRef, ObjectIds, RotationId, Store
 from fioagent.ports import Disk
 from fioagent.x509 import Certificate, CertificateError, NotEllipticError, private_key
 
@@ -29,6 +30,17 @@ class FileKeyStore:
         self._disk = disk
         self._storage = storage
 
+    def place_for(
+        self, rotation: RotationId, live: CredentialRef, wanted: ObjectIds
+    ) -> CredentialRef:
+        """Named after the rotation, so that a repeat finds its own."""
+        del live, wanted
+        return CredentialRef(
+            Store.FILE,
+            os.path.join(self._storage, f"pkey.{rotation}.pem"),
+            os.path.join(self._storage, f"client.{rotation}.pem"),
+        )
+
     def require_free(self, credential: CredentialRef) -> None:
         for path in (credential.key, credential.certificate):
             if self._disk.is_there(path):
@@ -37,7 +49,8 @@ class FileKeyStore:
                     hint="choose another rotation id with --id",
                 )
 
-    def generate(self, credential: CredentialRef, like: CredentialRef) -> None:
+    def generate(self, credential: CredentialRef, like: CredentialRef, *, announced: bool) -> None:
+        del announced  # places are not used again: what is there is of this rotation
         if self._disk.is_there(credential.key):
             self.private_key(credential)  # an earlier run's, whole because it was renamed there
             return
@@ -77,6 +90,14 @@ class FileKeyStore:
     def store_certificate(self, credential: CredentialRef, certificate: Certificate) -> None:
         self._disk.replace(credential.certificate, certificate.pem, mode=0o600)
 
+    def pairs(self) -> list[tuple[Certificate, CredentialRef]]:
+        keys = pem_files.keys(self._disk, self._storage)
+        return [
+            (each, CredentialRef(Store.FILE, keys[each.spki_der][0], path))
+            for path, each in pem_files.certificates(self._disk, self._storage)
+            if each.spki_der in keys
+        ]
+
     def use_for_tls(self, credential: CredentialRef, context: ssl.SSLContext) -> None:
         certificate = self.certificate(credential)
         if certificate is None:
@@ -100,6 +121,9 @@ class FileKeyStore:
     def retire(self, old: CredentialRef, new: CredentialRef) -> None:
         self._replace_name(old.key, new.key, STABLE_KEY)
         self._replace_name(old.certificate, new.certificate, STABLE_CERTIFICATE)
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
     def _replace_name(self, old: str, new: str, stable_name: str) -> None:
         """``old`` is gone, and the stable name, where there is one, is a link to ``new``.

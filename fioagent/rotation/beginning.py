@@ -9,7 +9,7 @@ from typing import Final
 
 from fioagent import esturl
 from fioagent.errors import TemporaryError, one_line
-from fioagent.model import CredentialRef, Facts, RotationId, sha256_hex
+from fioagent.model import CredentialRef, Facts, ObjectIds, RotationId, sha256_hex
 from fioagent.rotation import current_target, policy, preflight
 from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Kind, Phase, Rotation
@@ -24,6 +24,7 @@ def plan(
     identifier: RotationId,
     est_url: str,
     pair: CredentialRef | None,
+    ids: ObjectIds,
 ) -> Facts:
     """The facts of the first record, once nothing speaks against the rotation.
 
@@ -40,7 +41,7 @@ def plan(
     waiting = next((r for r in reversed(ended) if r.phase is not Phase.ABANDONED), None)
     if pair is None and waiting is not None and waiting.phase is Phase.SUPERSEDED:
         pair = pair_of(device, waiting)
-    new = pair or device.site.new_credential(identifier)
+    new = pair or device.keys.place_for(identifier, device.live_credential(), ids)
     found = preflight.check(device, new, adopted=pair is not None, seen=issued(ended))
     begun = facts(device, identifier, est_url, found.live, new)
     lost = {"lost": one_line(", ".join(found.lost), _SHOWN)} if found.lost else {}

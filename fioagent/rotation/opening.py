@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fioagent import esturl
 from fioagent.errors import ConfigError
-from fioagent.model import CredentialRef, Facts, RotationId
+from fioagent.model import CredentialRef, Facts, ObjectIds, RotationId
 from fioagent.rotation import beginning, identity, memory, takeover
 from fioagent.rotation.ledger import Ledger
 from fioagent.rotation.machine import Kind, Phase, Rotation
@@ -91,10 +91,14 @@ def is_done(ledger: Ledger, rotation: RotationId) -> bool:
 
 
 def plan(
-    ledger: Ledger, identifier: RotationId, est_url: str, pair: CredentialRef | None = None
+    ledger: Ledger,
+    identifier: RotationId,
+    est_url: str,
+    ids: ObjectIds,
+    pair: CredentialRef | None = None,
 ) -> Facts:
     """See ``beginning.plan``."""
-    return beginning.plan(ledger.device, ledger.journal, identifier, est_url, pair)
+    return beginning.plan(ledger.device, ledger.journal, identifier, est_url, pair, ids)
 
 
 def begin(ledger: Ledger, plan: Facts) -> Rotation:
@@ -120,7 +124,12 @@ def may_be_replaced(ledger: Ledger, rotation: Rotation) -> bool:
 
 
 def supersede(
-    ledger: Ledger, rotation: Rotation, identifier: RotationId, est_url: str, because: Facts
+    ledger: Ledger,
+    rotation: Rotation,
+    identifier: RotationId,
+    est_url: str,
+    ids: ObjectIds,
+    because: Facts,
 ) -> Rotation:
     """End ``rotation`` in favour of another, and begin that.
 
@@ -129,7 +138,7 @@ def supersede(
         ConfigError: the disk; either rotation is open then, or the other is wished for.
     """
     pair = beginning.pair_of(ledger.device, rotation)
-    facts = {**plan(ledger, identifier, est_url, pair), **because}
+    facts = {**plan(ledger, identifier, est_url, ids, pair), **because}
     ledger.settle(rotation)
     reason = {"reason": f"superseded by rotation {identifier}", "by": identifier}
     end = Phase.SUPERSEDED if rotation.announced else Phase.ABANDONED

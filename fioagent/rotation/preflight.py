@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from fioagent import sota
 from fioagent.config import document
-from fioagent.errors import ConfigError, NotSupportedError, TemporaryError
+from fioagent.errors import ConfigError, NotDerivingError, NotSupportedError, TemporaryError
 from fioagent.model import SOTA_KEYS, CredentialRef
 from fioagent.rotation import policy
 from fioagent.site import Device, read_sota
@@ -58,6 +60,9 @@ def check(device: Device, new: CredentialRef, *, adopted: bool, seen: Sequence[d
     else:
         device.keys.require_free(new)
     ending = policy.is_ending(certificate.not_before, certificate.not_after, device.clock.now())
+    if not ending:
+        for key in at_hand:
+            require_derives(key)
     lost = [
         *_lost_here(device, at_hand, ending=ending),
         *_lost_on_gateway(device, live, at_hand, ending=ending),
@@ -77,6 +82,20 @@ def require_pair(device: Device, credential: CredentialRef) -> Certificate:
             hint="put the matching pair back, or register the device again",
         )
     return certificate
+
+
+def require_derives(key: document.Key) -> None:
+    """Raises NotDerivingError: a token's key that can do TLS, but cannot open a value."""
+    key.exchange(ec.ECDH(), ec.generate_private_key(key.curve).public_key())
+
+
+def require_derives_as(new: document.Key, old: document.Key) -> None:
+    """What ``old`` opens, ``new`` has to open. Raises NotDerivingError."""
+    try:
+        require_derives(old)
+    except NotDerivingError:
+        return
+    require_derives(new)
 
 
 def require_clock(device: Device, certificate: Certificate, *seen: datetime) -> None:

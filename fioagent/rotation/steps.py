@@ -26,7 +26,7 @@ from fioagent.errors import (
 from fioagent.model import SOTA_KEYS, CredentialRef, Facts, sha256_hex
 from fioagent.ports import Moment
 from fioagent.rotation.machine import Phase, Rotation
-from fioagent.rotation.preflight import require_clock, require_pair, unsupported
+from fioagent.rotation.preflight import require_clock, require_derives_as, require_pair, unsupported
 from fioagent.site import Device
 
 _ON_GATEWAY: Final = "the device's configuration on the gateway"
@@ -40,8 +40,9 @@ _LOOKS: Final = 8  # at a copy that is malformed, before the old key goes all th
 def generate_key(rotation: Rotation, device: Device) -> Facts:
     """A new key at its own place, and the request that it signs, before anybody sees either."""
     renewed = require_pair(device, rotation.old)
-    device.keys.generate(rotation.new, rotation.old)
+    device.keys.generate(rotation.new, rotation.old, announced=rotation.announced)
     key = device.keys.private_key(rotation.new)
+    require_derives_as(key, device.keys.private_key(rotation.old))
     request = x509.signing_request(key, renewed)
     return {
         "csr": base64.b64encode(request).decode("ascii"),

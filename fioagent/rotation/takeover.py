@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from fioagent import esturl, x509
+from fioagent import esturl, pem_files, x509
 from fioagent.config import document
 from fioagent.errors import ConfigError, TemporaryError
-from fioagent.model import CredentialRef, Facts, RotationId, sha256_hex
+from fioagent.keystore import object_ids
+from fioagent.model import CredentialRef, Facts, ObjectIds, RotationId, Store, sha256_hex
 from fioagent.rotation import beginning, hindsight, leftovers, steps
 from fioagent.rotation.machine import Kind, Phase, Record, Rotation
 from fioagent.rotation.preflight import require_pair
@@ -37,8 +38,8 @@ class ForeignState:
     Attributes:
         id: of the rotation, as far as event servers and file names take it.
         est_url: as the operator gave it, unchecked.
-        key: PEM; empty before the first step is done.
-        certificate: PEM; empty likewise.
+        key: PEM, or object id in a token; empty before the first step is done.
+        certificate: PEM, or object id likewise.
         config: config.encrypted under the new key; empty where it is not made yet.
     """
 
@@ -66,6 +67,8 @@ def found(device: Device) -> ForeignState | None:
             f"cannot take over the rotation of fioconfig, {path}: fioconfig is running",
             hint="systemctl disable --now fioconfig.service fioconfig.path, then try again",
         )
+    if device.site.store is Store.PKCS11 and state.key and not _is_in_token(state, device):
+        return replace(state, key="")  # it had chosen a place, and has made no key there
     return state
 
 
@@ -82,6 +85,8 @@ def records(state: ForeignState, device: Device) -> list[Record]:
     Raises:
         ConfigError: the key cannot be read, or the live pair cannot be used.
     """
+    if device.site.store is Store.PKCS11:
+        return _records_of_token(state, device)
     spki = _spki(state, device)
     live = _whole_live_pair(state, spki, device)
     certificate = require_pair(device, live)
@@ -103,13 +108,17 @@ def finish(state: ForeignState, rotation: Rotation, device: Device) -> None:
     Raises:
         ConfigError: it is another key than the rotation's, and the gateway may wait for either.
     """
-    if state.key:
+    if state.key and device.site.store is Store.PKCS11:
+        if not object_ids.same(state.key, rotation.new.key):
+            raise _refused(device, f"rotation {rotation.id} is open with another key")
+    elif state.key:
         spki = _spki(state, device)
         ours = device.keys.has_key(rotation.new) and device.keys.private_key(rotation.new)
         if not ours or x509.spki_der(ours.public_key()) != spki:
             raise _refused(device, f"rotation {rotation.id} is open with another key")
-        copies = [*leftovers.key_files(device).get(spki, ())]
-        copies += [p for p, each in leftovers.certificate_files(device) if each.spki_der == spki]
+        copies = [*_key_files(device).get(spki, ())]
+        certificates = pem_files.certificates(device.disk, device.site.storage)
+        copies += [path for path, each in certificates if each.spki_der == spki]
         live = {device.disk.real_path(p) for p in (rotation.new.key, rotation.new.certificate)}
         for path in copies:
             # Of attempts that were cut before sota.toml named them.
@@ -173,6 +182,31 @@ def _refused(device: Device, why: str) -> ConfigError:
     )
 
 
+def _is_in_token(state: ForeignState, device: Device) -> bool:
+    live = device.live_credential()
+    return device.keys.has_key(CredentialRef(Store.PKCS11, state.key, live.certificate))
+
+
+def _records_of_token(state: ForeignState, device: Device) -> list[Record]:
+    """Objects are where it has put them; sota.toml tells on which side of the commit it is."""
+    live = device.live_credential()
+    certificate = require_pair(device, live)
+    if object_ids.same(state.key, live.key):
+        return _switched(state, live, certificate, device)
+    place = device.keys.place_for(state.id, live, ObjectIds(keys=(live.key, state.key)))
+    new = replace(place, certificate=state.certificate or place.certificate)
+    facts = _beginning(state, live, new, device)
+    return [Record(Kind.PHASE, device.clock.now(), Phase.BEGUN, facts)]
+
+
+def _no_pair(live: CredentialRef, device: Device) -> CredentialRef:
+    """A place where the pair before would have been."""
+    if live.store is Store.PKCS11:
+        return device.keys.place_for(RotationId("none"), live, ObjectIds())
+    storage = device.site.storage
+    return CredentialRef(live.store, f"{storage}/pkey.none.pem", f"{storage}/client.none.pem")
+
+
 def _spki(state: ForeignState, device: Device) -> bytes:
     try:
         return x509.spki_der(x509.private_key(state.key.encode()).public_key())
@@ -220,10 +254,8 @@ def _switched(
     state: ForeignState, live: CredentialRef, certificate: Certificate, device: Device
 ) -> list[Record]:
     """sota.toml names the new pair already: what is left is from the commit on."""
-    storage = device.site.storage
     # Without one the rotation still goes forward; only a way back it has not.
-    none = CredentialRef(live.store, f"{storage}/pkey.none.pem", f"{storage}/client.none.pem")
-    old = leftovers.pair_before(certificate, device) or none
+    old = leftovers.pair_before(certificate, device) or _no_pair(live, device)
     facts: dict[Phase, Facts] = {
         Phase.BEGUN: _beginning(state, old, live, device),
         Phase.CONFIG_STAGED: _staged(state, (old, live), device),
@@ -266,11 +298,15 @@ def _place(state: ForeignState, spki: bytes, device: Device) -> CredentialRef:
     """Where its pair goes: nothing but an earlier try of ours may be there."""
     wanted = state.id
     for name in (wanted, f"{wanted[:50]}-fioconfig"):
-        place = device.site.new_credential(RotationId(name))
+        place = device.keys.place_for(RotationId(name), device.live_credential(), ObjectIds())
         there = device.disk.is_there(place.key) or device.disk.is_there(place.certificate)
-        if not there or place.key in leftovers.key_files(device).get(spki, ()):
+        if not there or place.key in _key_files(device).get(spki, ()):
             return place
     raise _refused(device, f"{place.key} is there already")
+
+
+def _key_files(device: Device) -> dict[bytes, list[str]]:
+    return pem_files.keys(device.disk, device.site.storage)
 
 
 def _certificate(state: ForeignState) -> Certificate | None:

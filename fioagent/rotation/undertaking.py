@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from fioagent.errors import AgentError, ConfigError
-from fioagent.model import Facts, RotationId
+from fioagent.model import Facts, ObjectIds, RotationId
 from fioagent.rotation import memory, opening, rotator, salvage, wanting
 from fioagent.rotation.journal import JournalDamagedError
 from fioagent.rotation.ledger import Ledger
@@ -118,7 +118,8 @@ def _anew(ledger: Ledger, secrets: str, order: Order) -> Outcome:
         return _done_already(ledger, wanted)
     pair = salvage.unremembered_pair(ledger.device) if ledger.journal.lost else None
     identifier = wanted or _fresh_id(ledger)
-    facts = opening.plan(ledger, identifier, _est_url(ledger, secrets, est_url), pair)
+    est_url = _est_url(ledger, secrets, est_url)
+    facts = opening.plan(ledger, identifier, est_url, _ids(ledger, secrets, order), pair)
     return _begun(ledger, {**facts, **order.facts})
 
 
@@ -127,15 +128,16 @@ def _instead(
 ) -> Outcome:
     """``wanted`` in place of the open rotation, or after it."""
     est_url = _est_url(ledger, secrets, order.est_url, open_one)
+    ids = _ids(ledger, secrets, order)
     if opening.may_be_replaced(ledger, open_one):
-        rotation = opening.supersede(ledger, open_one, wanted, est_url, order.facts)
+        rotation = opening.supersede(ledger, open_one, wanted, est_url, ids, order.facts)
         memory.forget_setback(ledger.device)
         return rotator.drive(ledger, rotation)
     outcome = rotator.drive(ledger, ledger.resume(open_one))
     if outcome.rotation is None or outcome.rotation.is_open:
         why = f"rotation {wanted} was not begun: {open_one.id} is open and has to end first"
         return _noting(outcome, why)
-    facts = opening.plan(ledger, wanted, est_url)
+    facts = opening.plan(ledger, wanted, est_url, ids)
     return _begun(ledger, {**facts, **order.facts})
 
 
@@ -169,6 +171,12 @@ def _est_url(
             hint="give it with --est-server, or set est.server in /etc/fioagent/fioagent.toml",
         )
     return found
+
+
+def _ids(ledger: Ledger, secrets: str, order: Order) -> ObjectIds:
+    """As given, else from the operator's latest trigger."""
+    named = wanting.ids_of_trigger(ledger.device, secrets)
+    return ObjectIds(order.ids.keys or named.keys, order.ids.certificates or named.certificates)
 
 
 def _noting(outcome: Outcome, note: str) -> Outcome:

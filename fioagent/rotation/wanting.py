@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fioagent.config import document, trigger
 from fioagent.config.trigger import Trigger
 from fioagent.errors import AgentError, ConfigError, TemporaryError
-from fioagent.model import Facts, RotationId
+from fioagent.model import Facts, ObjectIds, RotationId
 from fioagent.rotation import beginning, memory, opening, policy, timing
 from fioagent.rotation.journal import Journal
 from fioagent.rotation.ledger import Ledger
@@ -32,11 +32,13 @@ class Order:
     Attributes:
         id: None: of the open one, or a fresh one.
         est_url: None where the settings have to know.
+        ids: of the new credential in a token; empty where the operator's file has to know.
         facts: for its first record, what asked for it among them.
     """
 
     id: RotationId | None
     est_url: str | None = None
+    ids: ObjectIds = dataclasses.field(default_factory=ObjectIds)
     facts: Facts = dataclasses.field(default_factory=dict)
 
 
@@ -85,7 +87,7 @@ def order_of(decision: Decision) -> Order:
         facts["trigger"] = decision.trigger
     if decision.patience is not None:
         facts["patience_s"] = int(decision.patience.total_seconds())
-    return Order(decision.id, decision.est_url or None, facts)
+    return Order(decision.id, decision.est_url or None, facts=facts)
 
 
 def asked(ledger: Ledger, secrets: str) -> Asked:
@@ -225,7 +227,7 @@ def by_hand(ledger: Ledger, open_one: Rotation | None, file: Asked, order: Order
     est_url = order.est_url
     if est_url is None and begun.get("trigger") != pending.digest:
         est_url = pending.est_url or None
-    return Order(pending.id, est_url, {"trigger": pending.digest})
+    return Order(pending.id, est_url, order.ids, {"trigger": pending.digest})
 
 
 def est_url_of_trigger(device: Device, secrets: str) -> str:
@@ -234,6 +236,16 @@ def est_url_of_trigger(device: Device, secrets: str) -> str:
         content = trigger_file(device, secrets)
         return "" if content is None else trigger.parse(content).est_url
     return ""
+
+
+def ids_of_trigger(device: Device, secrets: str) -> ObjectIds:
+    """Likewise; empty where it names none."""
+    with contextlib.suppress(ConfigError):
+        content = trigger_file(device, secrets)
+        if content is not None:
+            found = trigger.parse(content)
+            return ObjectIds(found.key_ids, found.certificate_ids)
+    return ObjectIds()
 
 
 def _certificate(device: Device) -> Certificate:

@@ -13,7 +13,7 @@ from fioagent import agent, x509
 from fioagent.disk import LocalDisk
 from fioagent.errors import AgentError
 from fioagent.factory import certificates
-from fioagent.model import CredentialRef, RotationId
+from fioagent.model import CredentialRef, ObjectIds, RotationId
 from fioagent.ports import Disk, Gateway
 from fioagent.site import Device
 from tests.crash import canonical, faults, look, ports, runs, scenarios, weeks
@@ -43,8 +43,8 @@ class Asked:
         self.other = self.made("other")
 
     def made(self, name: str) -> CredentialRef:
-        credential = self.device.site.new_credential(RotationId(name))
-        self.device.keys.generate(credential, self.old)
+        credential = self.device.keys.place_for(RotationId(name), self.old, ObjectIds())
+        self.device.keys.generate(credential, self.old, announced=False)
         return credential
 
     def pem(self, credential: CredentialRef) -> str:

@@ -31,7 +31,7 @@ def test_a_new_key_is_of_the_kind_of_the_old_one(tmp_path: Path, curve: ec.Ellip
     )
     store = keystores.store(tmp_path)
 
-    store.generate(new, old)
+    store.generate(new, old, announced=False)
 
     assert curve.name == store.private_key(new).curve.name
     assert 0o600 == Path(new.key).stat().st_mode & 0o7777
@@ -43,10 +43,10 @@ def test_generating_again_keeps_the_key(tmp_path: Path) -> None:
     """The request was signed with it, and a server may have seen that request."""
     old, new = keystores.put(keystores.pair(tmp_path)), keystores.pair(tmp_path, ".r")
     store = keystores.store(tmp_path)
-    store.generate(new, old)
+    store.generate(new, old, announced=False)
     first = Path(new.key).read_bytes()
 
-    store.generate(new, old)
+    store.generate(new, old, announced=False)
 
     assert first == Path(new.key).read_bytes()
 
@@ -57,7 +57,7 @@ def test_generating_over_something_else_is_refused(tmp_path: Path) -> None:
     Path(new.key).write_bytes(b"something else")
 
     with pytest.raises(ConfigError, match=f"cannot read the private key {new.key}"):
-        keystores.store(tmp_path).generate(new, old)
+        keystores.store(tmp_path).generate(new, old, announced=False)
 
     assert b"something else" == Path(new.key).read_bytes()
 
