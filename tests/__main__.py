@@ -35,6 +35,7 @@ OLDEST = ("cryptography==42.0.5", "requests==2.32.4", "urllib3==2.2.2", "idna==3
 ONCE = (
     *("test_handlers_outside.py", "test_service.py", "test_systemd.py"),
     *("test_power_cuts.py", "test_check_in_cuts.py", "test_superseding.py"),
+    *("test_token_cuts.py", "test_token_kills.py", "test_debian13.py"),
     *("test_crash_*.py", "unit/test_crash_*.py"),
 )
 MEMORY = Path("/dev/shm")  # noqa: S108  # each run makes a directory of its own in it
@@ -43,12 +44,23 @@ PROGRAMS = {
     "curl": "curl",
     "dbus-daemon": "dbus",
     "flock": "util-linux",
+    "mmdebstrap": "mmdebstrap",
     "mount": "mount",
     "openssl": "openssl",
+    "pkcs11-tool": "opensc",
     "setpriv": "util-linux",
+    "softhsm2-util": "softhsm2",
     "strace": "strace",
+    "swtpm": "swtpm",
     "systemctl": "systemd",
     "systemd-nspawn": "systemd-container",
+    "tpm2_flushcontext": "tpm2-tools",
+}
+# The same for libraries, below /usr/lib.
+LIBRARIES = {
+    "*/engines-3/pkcs11.so": "libengine-pkcs11-openssl",
+    "*/libtss2-tcti-swtpm.so.0": "libtss2-tcti-swtpm0",
+    "*/pkcs11/libtpm2_pkcs11.so": "libtpm2-pkcs11-1",
 }
 
 
@@ -63,10 +75,10 @@ def main(arguments: Sequence[str]) -> int:
             case ["demo", *rest]:
                 return in_environment("factory", ["fioagent.factory", "demo", *rest])
             case ["pytest", *rest]:
-                return in_environment("factory,dev", ["pytest", *rest])
+                return in_environment("factory,dev,pkcs11", ["pytest", *rest])
             case ["bench" | "crash" as name, *rest]:
-                need_programs(["strace"] if name == "crash" else [])
-                return in_environment("factory,dev", [f"tests.{name}", *rest])
+                need_programs(["strace"] if name == "crash" else [], [])
+                return in_environment("factory,dev,pkcs11", [f"tests.{name}", *rest])
             case []:
                 return check_everything()
             case _:
@@ -85,7 +97,7 @@ def in_environment(extras: str, module: Sequence[str]) -> int:
 def check_everything() -> int:
     started = time.monotonic()
     need_programs()
-    python = prepared(VENV, sys.executable, "factory,dev")
+    python = prepared(VENV, sys.executable, "factory,dev,pkcs11")
     run("format", [python, "-m", "ruff", "format", "--check", "."])
     run("lint", [python, "-m", "ruff", "check", "."])
     run("types", [python, "-m", "mypy"])
@@ -103,8 +115,11 @@ def check_everything() -> int:
     return 0
 
 
-def need_programs(programs: Iterable[str] = tuple(PROGRAMS)) -> None:
+def need_programs(
+    programs: Iterable[str] = tuple(PROGRAMS), libraries: Iterable[str] = tuple(LIBRARIES)
+) -> None:
     missing = [PROGRAMS[program] for program in programs if not shutil.which(program)]
+    missing += [LIBRARIES[each] for each in libraries if not any(Path("/usr/lib").glob(each))]
     if missing:
         install_packages(missing)
 
@@ -215,7 +230,7 @@ def tested(
     place = scratch / f"venv-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     create_environment(place, interpreter)
     python = str(place / "bin" / "python")
-    pip(python, f"{wheel}[factory]", "pytest", "hypothesis", *pins)
+    pip(python, f"{wheel}[factory,pkcs11]", "pytest", "hypothesis", *pins)
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += [f"--ignore-glob={TOP / 'tests' / pattern}" for pattern in ONCE]
     memory = MEMORY if MEMORY.is_dir() else scratch

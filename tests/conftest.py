@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from fioagent.factory import Factory, Urls
+from tests.token_world import TokenWorld
+from tests.tokens import soft_token
 from tests.world import World
 
 
@@ -48,3 +50,13 @@ def world(new_world: Callable[[], World]) -> World:
 def bare(new_world: Callable[[], World]) -> World:
     """A registered device, of which nobody has configured anything."""
     return new_world()
+
+
+@pytest.fixture
+def token_world(served: tuple[Factory, Urls], tmp_path: Path) -> Iterator[TokenWorld]:
+    """A registered device whose key is in a SoftHSM token."""
+    factory, urls = served
+    defaults = dict(factory.knobs())
+    yield TokenWorld(factory, urls, tmp_path / "device", soft_token(tmp_path / "token"))
+    for name, value in defaults.items():
+        factory.set_knob(name, value)

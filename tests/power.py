@@ -34,6 +34,9 @@ EFFECTS: Final = {
     "post_events": "gateway",
     "reenroll": "est",
     "restart": "services",
+    "generate": "token",
+    "store_certificate": "token",
+    "destroy": "token",
 }
 
 

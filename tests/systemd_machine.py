@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests import needs
+from tests.token_world import TokenWorld
 from tests.world import World
 
 _TOP: Final = Path(__file__).resolve().parent.parent
@@ -83,7 +84,7 @@ def run(scratch: Path, units: Mapping[str, str], script: str, *, writable: Seque
     return output
 
 
-def shipped(world: World, name: str, command: str | None = None) -> str:
+def shipped(world: World | TokenWorld, name: str, command: str | None = None) -> str:
     """A unit as it is shipped, for a device directory; ``command`` instead of its own."""
     text = (_TOP / "packaging" / "systemd" / name).read_text()
     text = text.replace("/var/sota", str(world.storage))

@@ -24,6 +24,7 @@ from tests import needs, power, systemd_machine
 from tests.fioconfig import Fioconfig
 from tests.power import PowerCutError, StopAt
 from tests.slow_line import held_line, slow_line
+from tests.token_world import TokenWorld
 from tests.world import World
 
 TOP: Final = Path(__file__).resolve().parent.parent
@@ -46,7 +47,7 @@ UNCHANGED: Final = '{"result": "unchanged", "rotation": {"wanted": false, "next_
 BEGIN: Final = "systemctl start fioagent.service; systemctl reload fioagent.service\n"
 
 
-def daemon(world: World, check_in: str) -> str:
+def daemon(world: World | TokenWorld, check_in: str) -> str:
     """The service unit with a check-in of the test's own; all else is the real thing."""
     directory = world.device.directory
     (directory / "check-in").write_text(check_in)
@@ -58,10 +59,13 @@ def daemon(world: World, check_in: str) -> str:
     return systemd_machine.shipped(world, "fioagent.service", command)
 
 
-def booted(world: World, scratch: Path, units: dict[str, str], script: str) -> str:
+def booted(world: World | TokenWorld, scratch: Path, units: dict[str, str], script: str) -> str:
     """What ``script`` prints in a machine with these units."""
     prepare = f"cd {TOP}\nshow() {{ systemctl show --value -p $1 fioagent.service; }}\n"
-    return systemd_machine.run(scratch, units, prepare + script, writable=[world.device.directory])
+    writable = [world.device.directory]
+    if isinstance(world, TokenWorld):
+        writable.append(world.token.directory)
+    return systemd_machine.run(scratch, units, prepare + script, writable=writable)
 
 
 def later(world: World, delay_s: float) -> contextlib.ExitStack:
@@ -486,3 +490,22 @@ def test_the_operators_word_becomes_a_new_certificate(world: World, tmp_path: Pa
     assert output == "success\n"
     world.check_nothing_left_behind()
     assert ("CertRotationCompleted", True) in world.event_names()
+
+
+def test_a_key_in_a_token_is_rotated_in_the_sandbox(
+    token_world: TokenWorld, tmp_path: Path
+) -> None:
+    """OpenSSL calls back into Python, where no memory may be written and run; no core is kept."""
+    world = token_world
+    unit = daemon(world, WANTED).replace("/var/lib/softhsm", str(world.token.directory))
+    environ = "".join(f"Environment={name}={value}\n" for name, value in world.token.env.items())
+    script = BEGIN + until('case "$(show StatusText)" in *"rotate: rotated"*) ;; *) false;; esac')
+    script += "systemctl stop fioagent.service\nshow LimitCORE\n"
+
+    output = booted(
+        world, tmp_path, {"fioagent.service": unit.replace("User=root\n", environ)}, script
+    )
+
+    assert output.splitlines()[-1] == "0"
+    assert world.live_ids() == ("07", "09")
+    assert len(world.token.objects()) == 3

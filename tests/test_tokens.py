@@ -1,0 +1,296 @@
+"""Rotations of a key that never leaves its token: SoftHSM, the real servers, the real command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final, cast
+
+import pytest
+
+import fioagent
+from fioagent.errors import ConfigError
+from fioagent.factory import Factory, Urls
+from fioagent.keystore.token import Token
+from fioagent.keystore.token_store import TokenKeyStore
+from fioagent.model import CredentialRef, Store
+from tests.fioconfig_token import NEW, STEPS, TokenFioconfig
+from tests.token_world import TokenWorld
+from tests.tokens import PIN, SOFTHSM, soft_token
+from tests.world import BUNDLE, SECRET
+
+LIVE: Final = CredentialRef(Store.PKCS11, "01", "03")
+
+
+@pytest.fixture
+def world(token_world: TokenWorld) -> TokenWorld:
+    return token_world
+
+
+def test_the_slots_swap(world: TokenWorld) -> None:
+    """Twice in a row; each time one pair is left, and the configuration opens with it."""
+    world.give_config()
+    assert world.live_ids() == ("01", "03")
+
+    ran = world.rotate()
+
+    assert ran.code == 0, ran.err
+    assert world.live_ids() == ("07", "09")
+    assert world.token.objects() == [
+        ("Certificate", "client", "09"),
+        ("Private Key", "tls", "07"),
+        ("Public Key", "tls", "07"),
+    ]
+    assert world.extracted()["app-secret"] == SECRET
+    again = world.rotate()
+    assert again.code == 0, again.err
+    assert world.live_ids() == ("01", "03")
+    assert len(world.token.objects()) == 3
+    assert world.extracted()["certs/ca-bundle.pem"] == BUNDLE
+
+
+# --- what is not ours ---
+
+
+@pytest.mark.parametrize("kind", ["key", "certificate"])
+def test_objects_of_others_are_neither_used_nor_removed(world: TokenWorld, kind: str) -> None:
+    """A customer keeps a pair at 07 and 09; the operator gives other ids, and theirs stay."""
+    if kind == "key":
+        world.token.make_key("07", "customer")
+    else:
+        world.put_certificate(world.storage / "client.pem", "09", "customer")
+    before = world.token.objects()
+
+    ran = world.rotate()
+
+    assert ran.code == 78
+    assert f"cannot use the id 0{'7' if kind == 'key' else '9'} in the token 'aktualizr'" in ran.err
+    assert "with the label 'customer' has it" in ran.err
+    assert world.token.objects() == before
+    assert world.journal() is None
+    done = world.fioagent(
+        *("renew-cert", "--pkcs11-key-ids=01,02", "--pkcs11-cert-ids=03,04"),
+        *(world.urls.est, "certs-2"),
+    )
+    assert done.code == 0, done.err
+    assert world.live_ids() == ("02", "04")
+    assert {each for each in before if each[1] == "customer"} <= set(world.token.objects())
+
+
+def test_an_id_that_has_several_meanings_is_refused(world: TokenWorld) -> None:
+    """Fioconfig would look for 01 00, aktualizr-lite for 10."""
+    ran = world.fioagent("renew-cert", "--pkcs11-key-ids=01,10", world.urls.est, "certs-1")
+
+    assert ran.code == 78
+    assert "cannot use the object id '10'" in ran.err
+
+
+# --- a token that will not ---
+
+
+def test_a_wrong_pin_is_tried_once(world: TokenWorld) -> None:
+    """A TPM locks after three; the next command is a person's decision."""
+    world.edit_sota(PIN, "0000")
+
+    ran = world.rotate()
+
+    assert ran.code == 78
+    assert "the PIN is wrong" in ran.err
+    assert "0000" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (SOFTHSM, "/nowhere/libpkcs11.so", "cannot load the PKCS#11 module /nowhere/libpkcs11.so"),
+        (SOFTHSM, "/bin/true", "cannot load the PKCS#11 module /bin/true"),
+        ("[p11]", '[p11]\nlabel = "other"', "there is no such token"),
+        ('tls_pkey_id = "01"', 'tls_pkey_id = "02"', "no public key with the id 02"),
+        ('tls_clientcert_id = "03"', 'tls_clientcert_id = "04"', "cannot find the certificate 04"),
+    ],
+)
+def test_what_is_missing_is_named(world: TokenWorld, name: str, value: str, said: str) -> None:
+    world.edit_sota(name, value)
+    before = world.token.objects()
+
+    ran = world.rotate()
+
+    assert ran.code == 78
+    assert len(ran.err.splitlines()) <= 3
+    assert said in " ".join(ran.err.split())
+    assert world.token.objects() == before
+    assert world.journal() is None
+
+
+def test_a_token_that_was_wiped_is_said_so(world: TokenWorld) -> None:
+    shutil.rmtree(world.token.directory / "tokens")
+    (world.token.directory / "tokens").mkdir()
+
+    ran = world.rotate()
+
+    assert ran.code == 78
+    assert "there is no such token" in ran.err
+
+
+def test_a_key_that_does_not_derive_is_refused_before_anything_changes(
+    served: tuple[Factory, Urls], tmp_path: Path
+) -> None:
+    """It could prove itself to the gateway, and open no value of the configuration."""
+    world = TokenWorld(
+        *served, tmp_path / "device", soft_token(tmp_path / "token"), ("--usage-sign",)
+    )
+    before = world.token.objects()
+
+    ran = world.rotate()
+
+    assert ran.code == 78
+    assert "it signs, but it does not derive" in ran.err
+    assert world.token.objects() == before
+    assert world.journal() is None
+
+
+def test_no_pin_stands_anywhere_but_in_sota_toml(world: TokenWorld) -> None:
+    world.give_config()
+    ran = world.rotate("--json")
+
+    assert ran.code == 0
+    assert PIN not in ran.out + ran.err
+    holders = [
+        path.name
+        for path in world.device.directory.rglob("*")
+        if path.is_file() and PIN.encode() in path.read_bytes()
+    ]
+    assert holders == ["sota.toml"]
+
+
+# --- what others have left ---
+
+
+@pytest.mark.parametrize("recovered", [False, True], ids=["at once", "after recover"])
+@pytest.mark.parametrize("steps", range(len(STEPS) + 1))
+def test_a_rotation_of_fioconfig_is_taken_over(
+    world: TokenWorld, steps: int, recovered: bool
+) -> None:
+    """With the key that it has made, because the gateway may know it already."""
+    world.give_config()
+    TokenFioconfig(world).run(steps)
+    made = world.token.public_key("07") if steps else None
+
+    if recovered:
+        assert world.fioagent("recover").code == 0
+    ran = world.rotate()
+
+    assert ran.code == 0, ran.err
+    assert world.live_ids() == ("07", "09")
+    assert made in (None, world.token.public_key("07"))
+    assert len(world.token.objects()) == 3
+    assert world.extracted()["app-secret"] == SECRET
+    assert not (world.storage / "cert-rotation.state").exists()
+    marker = (world.storage / "cert-rotation.state.completed").read_text()
+    assert marker.startswith('{"RotationId":"certs-1",')
+
+
+def test_leftovers_of_an_earlier_rotation_make_room(world: TokenWorld) -> None:
+    """Fioconfig keeps the pair before; a killed process leaves half a key."""
+    world.token.make_key("07")
+    world.token.tool("--delete-object", "--type", "privkey", "--id", "07")
+    world.put_certificate(world.storage / "client.pem", "09")
+
+    ran = world.rotate()
+
+    assert ran.code == 0, ran.err
+    assert len(world.token.objects()) == 3
+
+
+def test_many_rotations_leave_no_more_than_one(world: TokenWorld) -> None:
+    world.set_setting("[rotation]\nissuances_per_day = 9")
+    for number in range(8):
+        ran = world.rotate("--id", f"certs-{number}")
+        assert ran.code == 0, ran.err
+    assert len(world.token.objects()) == 3
+    assert world.live_ids() == ("01", "03")
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_a_live_pair_is_readable_by_openssl_as_aktualizr_does(
+    world: TokenWorld, version: str
+) -> None:
+    """libp11's engine by the object id alone, TLS 1.2 and 1.3."""
+    assert world.rotate().code == 0
+
+    out = world.token.run(
+        *("openssl", "s_client", "-quiet", f"-tls{version.replace('.', '_')}"),
+        *("-engine", "pkcs11", "-keyform", "engine"),
+        *("-key", f"pkcs11:token=aktualizr;id=%07;type=private;pin-value={PIN}"),
+        *("-cert", str(world.certificate_file("09"))),
+        *("-CAfile", str(world.storage / "root.crt"), "-verify_return_error"),
+        *("-connect", world.urls.gateway.removeprefix("https://"), "-servername", "localhost"),
+        stdin="GET /device HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        code=None,  # the server closes without a word, which it holds against it
+        PKCS11_MODULE_PATH=SOFTHSM,
+    )
+
+    assert out.startswith("HTTP/1.1 200")
+
+
+def test_the_pin_may_be_a_credential_of_the_unit(world: TokenWorld, tmp_path: Path) -> None:
+    """Then sota.toml needs none, and the unit's counts where it has one."""
+    world.edit_sota(PIN, "0000")
+    (tmp_path / "fioagent-p11-pin").write_text(f"{PIN}\n")
+
+    ran = world.fioagent("rotate", "--now", environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+    assert ran.code == 0, ran.err
+
+
+def test_a_token_that_signs_with_another_key_gets_no_certificate(world: TokenWorld) -> None:
+    """A module that mixes up its handles is noticed before the request leaves the device."""
+    world.token.make_key("07")
+
+    with world.token.opened() as token:
+        store = TokenKeyStore(cast("Token", MixedUp(token)), lambda: LIVE)
+        with pytest.raises(ConfigError, match="what it signs does not fit its public half"):
+            store.generate(NEW, LIVE, announced=True)
+
+
+class MixedUp:
+    """A token that signs with the key 01 whatever it is asked for."""
+
+    def __init__(self, token: Token) -> None:
+        self.point = token.point
+        self._token = token
+
+    def sign(self, identifier: bytes, digest: bytes) -> bytes:
+        del identifier
+        return self._token.sign(b"\1", digest)
+
+
+def test_a_module_that_hangs_ends_its_worker_and_not_the_service(
+    world: TokenWorld, tmp_path: Path
+) -> None:
+    """The next check-in is another process; here the module waits for ever for its settings."""
+    os.mkfifo(tmp_path / "hangs")
+    notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notified.bind(str(tmp_path / "notify"))
+    notified.settimeout(60)
+    program = [sys.executable, "-m", "fioagent"]
+    worker = tmp_path / "worker"
+    worker.write_text(f'#!/bin/sh\nexec {shlex.join(program)} "$@"\n')
+    worker.chmod(0o755)
+    resident = Path(fioagent.__file__).with_name("resident.py")
+    environ = {**os.environ, **world.device.env, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    environ |= {"SOFTHSM2_CONF": str(tmp_path / "hangs"), "DAEMON_INTERVAL": "1"}
+    command = [sys.executable, "-I", "-S", str(resident), "3", "3", str(worker)]
+    with notified, subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as service:
+        said = ""
+        for _ in range(2):
+            while "check-in was ended: it took too long" not in said:
+                said = notified.recv(4096).decode()
+            said = ""
+        service.terminate()
+        assert service.wait(60) == 0

@@ -1,0 +1,149 @@
+"""A device whose key is in a token, as lmp-device-register leaves it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import uuid4
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fioagent import cli
+from fioagent.factory import Factory, Urls, provision
+from fioagent.factory.certificates import CLIENT_AUTH, key_usage, subject_name
+from fioagent.keystore.token_key import TokenKey
+from tests.tokens import PIN, LabToken
+from tests.world import BUNDLE, PLAIN, SECRET, Ran
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class TokenWorld:
+    """One device of one factory, with its key in a token."""
+
+    def __init__(
+        self,
+        factory: Factory,
+        urls: Urls,
+        directory: Path,
+        token: LabToken,
+        usages: tuple[str, ...] = (),
+    ) -> None:
+        self.factory = factory
+        self.urls = urls
+        self.token = token
+        self.token.make_key("01", "tls", *usages)
+        self.uuid = str(uuid4())
+        with self.token.opened() as opened:
+            request = requested(TokenKey(opened, b"\1"), self.uuid, factory.name)
+        self.device = factory.add_device(
+            directory, self.uuid, hsm=provision.Hsm(token.module, PIN, request)
+        )
+        self.storage = self.device.sota
+        self.put_certificate(self.storage / "client.pem", "03")
+
+    def put_certificate(self, pem: Path, identifier: str, label: str = "client") -> None:
+        """As lmp-device-register, which imports every PEM file that it is sent."""
+        der = pem.with_suffix(".der")
+        der.write_bytes(ssl.PEM_cert_to_DER_cert(pem.read_text()))
+        self.token.put_certificate(identifier, der, label)
+        der.unlink()
+
+    def give_config(self) -> None:
+        """Four files, two of them encrypted, on the gateway and in config.encrypted."""
+        self.factory.set_config(self.uuid, {"app-secret": SECRET, "certs/ca-bundle.pem": BUNDLE})
+        self.factory.set_config(self.uuid, PLAIN, plain=True)
+        assert self.fioagent("check-in").code == 0
+
+    def fioagent(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Ran:
+        """The command line, in this process, with the device's environment."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            self.token.at_hand(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = cli.main(arguments, {**self.device.env, **(environ or {})})
+        return Ran(int(code), out.getvalue(), err.getvalue())
+
+    def process(self, *arguments: str) -> Ran:
+        """The command line in a process of its own."""
+        done = subprocess.run(
+            [sys.executable, "-m", "fioagent", *arguments],
+            env={**os.environ, **self.token.env, **self.device.env},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def rotate(self, *arguments: str) -> Ran:
+        return self.fioagent("rotate", "--now", *arguments)
+
+    def edit_sota(self, text: str, other: str) -> None:
+        path = self.storage / "sota.toml"
+        before = path.read_text()
+        assert text in before
+        path.write_text(before.replace(text, other))
+
+    def set_setting(self, text: str) -> None:
+        """Appends to the device's fioagent.toml."""
+        path = Path(self.device.env["FIOAGENT_CONFIG"])
+        path.write_text(f"{path.read_text()}\n{text}\n")
+
+    def journal(self) -> bytes | None:
+        path = self.storage / "fioagent" / "rotation.journal"
+        return path.read_bytes() if path.exists() else None
+
+    def certificate_file(self, identifier: str) -> Path:
+        """PEM of a certificate in the token."""
+        der = self.token.directory / f"{identifier}.der"
+        kind = ["--read-object", "--type", "cert", "--id", identifier]
+        self.token.tool(*kind, "--output-file", str(der))
+        pem = der.with_suffix(".pem")
+        pem.write_text(ssl.DER_cert_to_PEM_cert(der.read_bytes()))
+        return pem
+
+    def live_ids(self) -> tuple[str, str]:
+        """Key and certificate, as fioconfig reads sota.toml."""
+        p11 = tomllib.loads((self.storage / "sota.toml").read_text())["p11"]
+        return p11["tls_pkey_id"], p11["tls_clientcert_id"]
+
+    def extracted(self) -> dict[str, bytes]:
+        """What ``fioagent extract`` makes of config.encrypted."""
+        secrets = Path(self.device.env["SECRETS_DIR"])
+        shutil.rmtree(secrets)
+        secrets.mkdir()
+        ran = self.fioagent("extract")
+        assert ran.code == 0, ran.err
+        return {
+            str(path.relative_to(secrets)): path.read_bytes()
+            for path in secrets.rglob("*")
+            if path.is_file()
+        }
+
+
+def requested(
+    key: ec.EllipticCurvePrivateKey, uuid: str, factory: str
+) -> x509.CertificateSigningRequest:
+    """As lmp-device-register asks for a certificate."""
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(subject_name(uuid, factory))
+        .add_extension(key_usage(digital_signature=True)[0], critical=True)
+        .add_extension(CLIENT_AUTH, critical=True)
+        .sign(key, hashes.SHA256())
+    )
