@@ -293,6 +293,21 @@ def test_a_file_that_could_not_be_written_is_tried_again(configured: World) -> N
     assert extracted(configured) == ALL
 
 
+def test_a_name_that_others_need_as_a_directory_does_not_hold_the_configuration_up(
+    bare: World,
+) -> None:
+    """It is told; the rest is stored, or the next boot would extract what was before."""
+    bare.factory.set_config(bare.uuid, {"a": b"1", "a/b": b"2", "c": b"3"})
+    changed_ago(bare, 1000)
+
+    line = told(bare)
+
+    assert line["result"] == "stored"
+    assert line["problems"] == ["cannot extract 'a': other names need it to be a directory"]
+    assert extracted(bare) == {"a/b": b"2", "c": b"3"}
+    assert told(bare)["result"] == "unchanged"
+
+
 def test_two_check_ins_do_not_mix(configured: World) -> None:
     """The second says so at once."""
     (configured.storage / "fioagent").mkdir()

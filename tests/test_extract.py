@@ -147,6 +147,20 @@ def test_a_value_that_does_not_open_is_told_by_name(world: World, value: str) ->
     assert extracted(world)["z-good"] == b"1"
 
 
+@pytest.mark.parametrize("key", ["gone", "broken"])
+def test_without_a_key_the_values_that_need_none_are_there(world: World, key: str) -> None:
+    """The VPN may be a technician's only way to the device."""
+    path = world.storage / "pkey.pem"
+    path.unlink() if key == "gone" else path.write_bytes(b"x")
+
+    ran = world.fioagent("extract")
+
+    assert ran.code == 78
+    assert "the private key" in ran.err
+    assert "cannot decrypt app-secret" in ran.err
+    assert extracted(world) == PLAIN
+
+
 UNFIT = ["../evil", "a/../../evil", "/etc/evil", "a//b", "./a", "a/", "", "a/.", "..", "x\x00y"]
 
 
@@ -260,6 +274,21 @@ def test_a_handler_runs_for_a_file_that_differs_and_not_again(world: World) -> N
     world.fioagent("extract")
 
     assert handlers.told() == ["a there", "b there"]
+
+
+def test_a_handler_waits_for_a_file_that_a_check_in_did_not_live_to_store(world: World) -> None:
+    """It would take the file for removed; the check-in comes again, with file and handler."""
+    handlers = Handlers(world)
+    note = handlers.noting()
+    store(world, {"old": plain("1", note)})
+    (world.storage / "fioagent").mkdir()
+    due = [["new", [note]], ["../new", [note]]]
+    memory = {"date": None, "sha256": "", "due": due}
+    (world.storage / "fioagent" / "check-in.json").write_text(json.dumps(memory))
+
+    world.fioagent("extract")
+
+    assert handlers.told() == ["old there"]
 
 
 def test_all_files_are_there_before_the_first_handler_runs(world: World) -> None:

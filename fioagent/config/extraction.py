@@ -77,8 +77,11 @@ def plan(wanted: Sequence[Value], previous: Sequence[Value], present: Mapping[st
     writes: dict[str, bytes] = {}
     calls: list[Call] = []
     problems: list[str] = []
+    directories = {name for value in wanted for name in _directories(value.name)}
     for value in wanted:
         why = unfit(value.name)
+        if why is None and value.name in directories:
+            why = "other names need it to be a directory"
         if why is not None:
             problems.append(f"cannot extract {value.name!r}: {why}")
         elif value.content is None:
@@ -98,6 +101,14 @@ def plan(wanted: Sequence[Value], previous: Sequence[Value], present: Mapping[st
         tuple(sorted((call for call in calls if call.command), key=lambda call: call.name)),
         tuple(problems),
     )
+
+
+def _directories(name: str) -> list[str]:
+    """That a file of this name is in; none where the name will not do anyway."""
+    if unfit(name) is not None:
+        return []
+    parts = name.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def unfit(name: str) -> str | None:

@@ -50,15 +50,23 @@ class Applied:
 def extract(household: Household) -> Applied | None:
     """All files of the stored copy; None where none is stored.
 
+    Without a key that can be used the values that need none are extracted all the
+    same: the technician's way in may be among them.
+
     Raises:
         TemporaryError: a check-in does it right now.
-        ConfigError: the copy or the key cannot be used.
+        ConfigError: the copy cannot be used.
     """
     device = household.device
     copy = device.disk.read_if_there(device.site.config)
     if copy is None:
         return None
-    values = document.values(copy, keys_at_hand(device), device.site.config)
+    try:
+        keys = keys_at_hand(device)
+    except ConfigError as error:
+        household.say(str(error))
+        keys = []
+    values = document.values(copy, keys, device.site.config)
     with contextlib.ExitStack() as held:
         try:
             device.disk.make_directory(device.site.state_directory)
@@ -95,11 +103,13 @@ def apply(
         except ConfigError as error:
             problems.append(str(error))
     failed = {*plan.writes, *plan.removals} - {*written, *removed}
+    # A configuration that a check-in did not live to store: it comes again, with its files.
+    early = {call.name for call in due if offline and _content(household, call.name) is None}
     for line in (*plan.problems, *problems):
         household.say(line)
     for name in (*written, *removed):
         household.say(f"{name}: {'removed' if name in removed else 'extracted'}")
-    asked = _call(household, memory, without=failed, offline=offline)
+    asked = _call(household, memory, without=failed | early, offline=offline)
     told = (*plan.problems, *problems)
     return Applied(tuple(written), tuple(removed), told, not failed, asked)
 
@@ -107,14 +117,19 @@ def apply(
 def _present(household: Household, values: Sequence[Value]) -> dict[str, bytes]:
     present = {}
     for value in values:
-        if extraction.unfit(value.name) is None:
-            try:
-                content = household.secrets.read(value.name)
-            except ConfigError:  # told when it is written
-                continue
-            if content is not None:
-                present[value.name] = content
+        content = _content(household, value.name)
+        if content is not None:
+            present[value.name] = content
     return present
+
+
+def _content(household: Household, name: str) -> bytes | None:
+    """None where it is not there, or is told when it is written."""
+    if extraction.unfit(name) is not None:
+        return None
+    with contextlib.suppress(ConfigError):
+        return household.secrets.read(name)
+    return None
 
 
 def call_handlers(household: Household) -> bool:

@@ -49,6 +49,15 @@ def test_a_value_that_does_not_open_leaves_its_file() -> None:
     assert found.problems[0].startswith("cannot decrypt lost ")
 
 
+def test_a_name_cannot_be_a_file_and_a_directory() -> None:
+    """Told once for all, rather than tried and failed at each check-in; the others are there."""
+    found = plan([value("a", b"1", *RUN), value("a/b"), value("a/b/../c"), value("ab")], [], {})
+
+    assert sorted(found.writes) == ["a/b", "ab"]
+    assert found.calls == ()
+    assert "cannot extract 'a': other names need it to be a directory" in found.problems
+
+
 def test_handlers_run_in_the_order_of_names() -> None:
     """The same on each device and at each time, where a Go map has none."""
     found = plan([value(n, b"1", *RUN) for n in ("c", "a")], [value("b", b"1", *RUN)], {"b": b"1"})
