@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fioagent import __version__, fioconfig, launch
+from fioagent import __version__, fioconfig, launch, stopping
 from fioagent.errors import AgentError, PeerError, TemporaryError
 from fioagent.log import Log
 from fioagent.model import Exit
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         code = _exit_of(error)
         _complain(error, code, environ)
     except KeyboardInterrupt:
-        print("interrupted; 'fioagent rotate --now' goes on from here", file=sys.stderr)
+        print("fioagent: interrupted; the same command may be given again", file=sys.stderr)
         code = Exit.TRY_AGAIN
     return int(code)
 
@@ -83,13 +83,12 @@ def _once(
         if journal.is_journal:
             narration.phase(journal, done)
         if arguments.json:
-            fields = {"elapsed_s": round(elapsed, 3), "facts": words.shown(done.facts)}
-            _emit({"event": "phase", "phase": done.phase.value, **fields})
+            _emit(words.progress_json(done, elapsed))
         elif not journal.is_journal:
             _say("\n".join(words.progress(done, elapsed)))
 
     try:
-        with agent.opened(arguments.config, environ) as opened:
+        with stopping.by_sigterm(), agent.opened(arguments.config, environ) as opened:
             outcome = act(opened, watch)
     except AgentError as error:
         if arguments.json:

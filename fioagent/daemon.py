@@ -221,8 +221,10 @@ class Daemon:
             if said is None:
                 continue
             running.answer = said
-            if said.get("event") == "phase":
+            if said.get("event") in ("phase", "resumed"):
                 running.phase = str(said.get("phase"))
+                if not self._log.is_journal:  # there the worker itself tells more of it
+                    self._log.say(log.PHASE, log.INFO, _doing(running), {})
         if running.worker.is_mute and running.is_heard:
             running.is_heard = False
             self._poll.unregister(running.worker.output)  # or poll would return for ever
@@ -236,6 +238,8 @@ class Daemon:
         if ended.how in (supervise.CRASHED, supervise.HUNG, supervise.NOT_STARTED):
             fields = {"DUTY": ended.duty, "OUTCOME": ended.how}
             self._log.say(log.WORKER_FAILED, log.WARNING, self._last, fields)
+        elif ended.duty == ROTATE and ended.code == 0 and not self._log.is_journal:
+            self._log.say(log.ENDED, log.NOTICE, self._last, {})
         if self._stopping:
             return
         status = self._waiting(now)

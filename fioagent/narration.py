@@ -26,11 +26,16 @@ _SETBACKS: Final = frozenset((Phase.REVERTING, Phase.ABANDONED, Phase.SUPERSEDED
 
 
 def phase(journal: Log, done: Progress) -> None:
-    """A phase is reached."""
+    """A phase is reached, or was before and is gone on from."""
     identifier, name = done.rotation.id, done.phase.value
+    fields = {"ROTATION_ID": identifier, "PHASE": name}
+    if done.resumed:
+        message = f"rotation={identifier} phase={name}: goes on from here"
+        journal.say(log.RESUMED, log.INFO, message, fields)
+        return
     priority = log.WARNING if done.phase in _SETBACKS else log.INFO
     message = f"rotation={identifier} phase={name}: {words.meaning(done.phase, done.facts)}"
-    journal.say(log.PHASE, priority, message, {"ROTATION_ID": identifier, "PHASE": name})
+    journal.say(log.PHASE, priority, message, fields)
 
 
 def end(journal: Log, outcome: Outcome) -> None:

@@ -36,10 +36,17 @@ def shown(facts: Facts) -> dict[str, str | int | bool]:
 
 def progress(done: Progress, elapsed_s: float) -> list[str]:
     """Seconds since the start, phase, what is true now; folded for a console of 80 columns."""
-    line = f"{elapsed_s:7.2f} s  {done.phase.value:<21}  {meaning(done.phase, done.facts)}"
+    said = f"goes on with {done.rotation.id}" if done.resumed else meaning(done.phase, done.facts)
+    line = f"{elapsed_s:7.2f} s  {done.phase.value:<21}  {said}"
     return textwrap.wrap(
         line, WIDTH, subsequent_indent=" " * 34, break_long_words=False, break_on_hyphens=False
     )
+
+
+def progress_json(done: Progress, elapsed_s: float) -> dict[str, object]:
+    event = "resumed" if done.resumed else "phase"
+    fields = {"elapsed_s": round(elapsed_s, 3), "facts": shown(done.facts)}
+    return {"event": event, "phase": done.phase.value, **fields}
 
 
 def meaning(phase: Phase, facts: Facts) -> str:

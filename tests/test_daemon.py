@@ -126,9 +126,9 @@ def cpu_s(service: Service) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def phases(*names: str) -> str:
+def phases(*names: str, event: str = "phase") -> str:
     """A worker's script that tells of phases."""
-    lines = [json.dumps({"event": "phase", "phase": name}) for name in names]
+    lines = [json.dumps({"event": event, "phase": name}) for name in names]
     return "\n".join(f"echo '{line}'" for line in lines)
 
 
@@ -200,7 +200,22 @@ def test_it_says_which_phase_a_rotation_has_reached(service: Service) -> None:
     service.start(0.1)
 
     service.until("STATUS=rotate: locked")
-    service.stop()
+
+    told = service.stop()
+    assert "fioagent: rotate: begun\nfioagent: rotate: locked\n" in told
+
+
+def test_by_hand_the_end_of_a_rotation_is_told(service: Service) -> None:
+    """Who has started the service on a terminal sees more than phases that stop coming."""
+    end = json.dumps({"event": "end", "result": "completed", "message": "rotated to serial 5"})
+    service.does("check-in", f"echo '{WANTED}'")
+    service.does("rotate", f"{phases('completed')}\necho '{end}'")
+    service.start(0.1)
+    service.until("rotate: rotated to serial 5")
+
+    told = service.stop()
+    assert "fioagent: rotate: completed\nfioagent: rotate: rotated to serial 5\n" in told
+    assert "check-in" not in told
 
 
 def test_what_is_no_json_is_passed_over(service: Service) -> None:
@@ -331,15 +346,16 @@ def test_stop_ends_a_worker(service: Service) -> None:
     assert has_ended(int((service.place / "pid").read_text()))
 
 
+@pytest.mark.parametrize("event", ["phase", "resumed"])
 @pytest.mark.parametrize("phase", ["device-config-updated", "committed", "reverting"])
-def test_stop_lets_a_commit_finish(service: Service, phase: str) -> None:
+def test_stop_lets_a_commit_finish(service: Service, phase: str, event: str) -> None:
     """More time is asked for; with the next phase the worker is ended."""
     place = service.place
     os.mkfifo(place / "hold")
     os.mkfifo(place / "never")
     service.does("check-in", f"echo '{WANTED}'")
     rest = f"read _ < {place}/hold\n{phases('confirmed')}\nread _ < {place}/never; touch {place}/on"
-    service.does("rotate", f"{phases(phase)}\n{rest}")
+    service.does("rotate", f"{phases(phase, event=event)}\n{rest}")
     service.start(0.1)
     service.until(f"STATUS=rotate: {phase}")
     service.signal(signal.SIGTERM)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
+import socket
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from tests.world import World
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+INTERRUPTED = "fioagent: interrupted; the same command may be given again\n"
 
 
 def test_a_failure_is_not_tried_again_at_once(world: World) -> None:
@@ -114,6 +117,27 @@ def test_a_run_that_dies_again_and_again_is_tried_more_rarely(world: World) -> N
     world.check_reachable()
     assert world.rotate_at(datetime.now(timezone.utc) + DAY, now=False).result is Result.COMPLETED
     check_finished(world)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_stopped_in_good_order_is_no_crash(
+    world: World, number: signal.Signals
+) -> None:
+    """The service is restarted, or a person is impatient: as often as they like."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        server = f"https://localhost:{mute.getsockname()[1]}/.well-known/est"
+        for _ in range(FREE_SILENT_RUNS + 2):
+            command = ["rotate", "--now", "--id", "certs-1", "--est-server", server]
+            process = world.started(*command)
+            connection, _ = mute.accept()  # it waits for an answer from here on
+            process.send_signal(number)
+            _, told = process.communicate(timeout=60)
+            connection.close()
+            assert (process.returncode, told) == (75, INTERRUPTED)
+
+    assert b'"run"' not in (world.storage / "fioagent" / "rotation.journal").read_bytes()
+    wanted = world.fioagent("status", "--json").lines[0]["wanted"]
+    assert (wanted["wanted"], wanted["why"]) == (True, "open")
 
 
 def test_progress_and_pauses_are_no_crashes(world: World) -> None:

@@ -404,6 +404,26 @@ def test_json_is_one_object_a_line(world: World) -> None:
     assert "csr" not in ran.out
 
 
+def test_a_run_that_goes_on_says_first_from_where(world: World) -> None:
+    """Whoever stops it has to know whether it commits; nothing is taken for reached anew."""
+    world.pause_before_the_commit("certs-9")
+
+    ran = world.rotate("--json")
+
+    first = ran.lines[0]
+    assert (first["event"], first["phase"]) == ("resumed", "config-staged")
+    assert [line["phase"] for line in ran.lines[1:-1]] == FORWARD[5:]
+
+
+def test_a_person_is_told_what_a_run_goes_on_with(world: World) -> None:
+    """A plain line, before the phases that follow."""
+    world.pause_before_the_commit("certs-9")
+
+    ran = world.rotate()
+
+    assert ran.out.splitlines()[0].endswith(" s  config-staged          goes on with certs-9")
+
+
 def test_status_tells_what_is_live_and_what_was(world: World) -> None:
     """Subject, serial, validity, place of the key, due date, last result."""
     before = world.fioagent("status")

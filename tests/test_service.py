@@ -242,8 +242,7 @@ def test_a_rotation_in_the_sandbox_and_its_history_in_the_journal(
 
 
 # Those that a peer has to answer before the next. What commits goes on to its confirmation and
-# perhaps beyond, so that is the last one (COMMITTED: below); more than three runs that end
-# without a word would have to wait.
+# perhaps beyond, so that is the last one (COMMITTED: below).
 @pytest.mark.parametrize(
     "phases",
     [

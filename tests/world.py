@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -182,6 +183,20 @@ class World:
             check=False,
         )
         return Ran(done.returncode, done.stdout, done.stderr)
+
+    def started(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same, not waited for; SIGINT reaches it also where tests run in the background."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "fioagent", *arguments],
+                env={**os.environ, **self.device.env},
+                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     # --- looking ---
 

@@ -34,6 +34,18 @@ def extended(records: Sequence[Record], record: Record) -> list[Record]:
     return [*kept, record]
 
 
+def forgiven(records: Sequence[Record]) -> list[Record]:
+    """``records`` without the latest run, if that got nowhere: it was stopped, it did not die."""
+    since = max((i for i, each in enumerate(records) if each.kind is Kind.PHASE), default=0)
+    runs = [i for i in range(since, len(records)) if records[i].kind is Kind.RUN]
+    if not runs:
+        return list(records)
+    latest = runs[-1]
+    times = int(records[latest].facts.get("times", 1)) - 1
+    fewer = [replace(records[latest], facts={"times": times})] if times else []
+    return [*records[:latest], *fewer, *records[latest + 1 :]]
+
+
 def _counts_with(earlier: Record, later: Record) -> bool:
     same = earlier.facts.get("reason") == later.facts.get("reason")
     return same or bool(earlier.facts.get("untold"))

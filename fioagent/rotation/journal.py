@@ -94,6 +94,19 @@ class Journal:
         self.records, self.rotation = records, rotation
         return rotation
 
+    def forgive(self) -> None:
+        """The run under way counts as none; durable before this returns.
+
+        Raises:
+            ConfigError: the disk.
+        """
+        records = counting.forgiven(self.records)
+        if records != self.records:
+            self._suspect = True
+            self._write_anew(records)
+            self._suspect = False
+            self.records, self.rotation = records, _fold(self.path, records)
+
     def start(self, records: list[Record]) -> Rotation:
         """A rotation that has a history already; durable before this returns."""
         rotation = _fold(self.path, records)

@@ -6,9 +6,11 @@ first; who ends a rotation removes what is left of it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from fioagent.errors import ConfigError
 from fioagent.model import Facts
 from fioagent.rotation import steps
 from fioagent.rotation.journal import Journal
@@ -19,17 +21,19 @@ from fioagent.site import Device
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Told to whoever watches: a phase was reached.
+    """Told to whoever watches: a phase was reached, or is gone on from.
 
     Attributes:
         rotation: as it stands with it.
         phase: the one.
         facts: what was recorded with it.
+        resumed: an earlier run has reached it.
     """
 
     rotation: Rotation
     phase: Phase
     facts: Facts
+    resumed: bool = False
 
 
 Watch = Callable[[Progress], None]
@@ -64,7 +68,15 @@ class Ledger:
     def resume(self, rotation: Rotation) -> Rotation:
         """Go on with what another run began; all that it did is durable from here on."""
         self.settle(rotation)
-        return self.add(Kind.RUN)
+        rotation = self.add(Kind.RUN)
+        # Whoever stops us has to know at once whether we commit.
+        self._watch(Progress(rotation, rotation.phase, {}, resumed=True))
+        return rotation
+
+    def stopped(self) -> None:
+        """This run ends because somebody wants it to: it did not die of what it was at."""
+        with contextlib.suppress(ConfigError):  # a disk in trouble counts it as one that did
+            self.journal.forgive()
 
     def settle(self, rotation: Rotation) -> None:
         """A process that was killed may have left in memory what is built on next."""

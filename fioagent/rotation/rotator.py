@@ -73,6 +73,9 @@ def drive(ledger: Ledger, rotation: Rotation, *, by_hand: bool = True) -> Outcom
             rotation = _advance(ledger, rotation, may_turn=may_turn)
         except AgentError as error:
             rotation, outcome = _failed(ledger, rotation, error, may_turn=may_turn)
+        except KeyboardInterrupt:  # a person, or the service that stops
+            ledger.stopped()
+            raise
     ledger.deliver()
     return outcome or _closed(ledger, rotation)
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from fioagent.disk import LocalDisk
 from fioagent.errors import ConfigError
 from fioagent.rotation import events, machine
-from fioagent.rotation.counting import extended
+from fioagent.rotation.counting import extended, forgiven
 from fioagent.rotation.journal import Journal
-from fioagent.rotation.machine import HistoryError, Phase, Record
+from fioagent.rotation.machine import HistoryError, Kind, Phase, Record, fold
 
 from . import journals, made
-from .histories import any_history, paused, reached, refused, reported, until
+from .histories import AT, any_history, attempt, paused, reached, refused, reported, until
 
 _DAMAGED = r"cannot read the journal .*: it is damaged \("
 
@@ -287,3 +287,24 @@ def test_a_journal_is_for_us_alone_and_holds_what_it_was_given(tmp_path: Path) -
     assert len(until(Phase.COMPLETED)) + 1 == len(lines)
     given_names = {name for record in until(Phase.COMPLETED) for name in record.facts}
     assert all(name.encode() in content for name in given_names)
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_a_run_that_was_stopped_is_taken_back(before: int) -> None:
+    """That one alone, whatever it has written since; earlier ones that died count as they did."""
+    run = Record(Kind.RUN, AT)
+    records = [reached(Phase.BEGUN), reached(Phase.KEY_GENERATED), reached(Phase.CERT_ISSUED)]
+    for _ in range(before):
+        records = extended(records, run)
+    stopped = forgiven([*extended(records, run), attempt(Phase.LOCKED)])
+
+    rotation = fold(stopped)
+    assert rotation is not None
+    assert (rotation.silent_runs, rotation.announced) == (before, True)
+
+
+def test_a_run_that_has_got_somewhere_is_not_taken_back() -> None:
+    """The phase has made it count for nothing already."""
+    records = [reached(Phase.BEGUN), Record(Kind.RUN, AT), reached(Phase.KEY_GENERATED)]
+
+    assert forgiven(records) == records
