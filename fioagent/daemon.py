@@ -28,6 +28,8 @@ CHECK_LIMIT_S: Final = 60.0
 GRACE_S: Final = 10.0
 # A commit takes milliseconds, its confirmation one request with its retries.
 COMMIT_LIMIT_S: Final = 60.0
+# poll(2) takes 24 days, and an interval may be longer.
+LONGEST_POLL_S: Final = 86_400.0
 
 
 class Orders:
@@ -145,7 +147,7 @@ class Daemon:
             waits = [self._table.wait(now, time.time())]
         if self._notify.alive_every_s is not None:
             waits.append(self._alive_at + self._notify.alive_every_s - now)
-        return int(max(0.0, min(waits)) * 1000) + 1
+        return int(max(0.0, min(*waits, LONGEST_POLL_S)) * 1000) + 1
 
     def _sign_of_life(self) -> None:
         """With a wake-up for something else if it can be, so that few are for this alone."""

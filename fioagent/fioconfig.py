@@ -49,14 +49,19 @@ def check_in(arguments: argparse.Namespace, environ: Environ, console: Console) 
     from fioagent import configurator  # noqa: PLC0415  # see above
     from fioagent.config import check_in as act  # noqa: PLC0415  # see above
 
-    with configurator.opened(arguments.config, environ, console.note) as opened:
-        try:
-            report = act.check_in(opened.household)
-        except AgentError as error:
-            if arguments.json:
-                console.emit({"result": "failed", **_failure(error), **_rotation(opened)})
-            raise
-        answer = {**_answer(report), **_rotation(opened)}
+    rotation: dict[str, Any] = {}
+    try:
+        with configurator.opened(arguments.config, environ, console.note) as opened:
+            try:
+                report = act.check_in(opened.household)
+            except AgentError:
+                rotation = _rotation(opened)
+                raise
+            answer = {**_answer(report), **_rotation(opened)}
+    except AgentError as error:
+        if arguments.json:
+            console.emit({"result": "failed", **_failure(error), **rotation})
+        raise
     if arguments.json:
         console.emit(answer)
     else:
@@ -69,8 +74,13 @@ def extract(arguments: argparse.Namespace, environ: Environ, console: Console) -
     from fioagent import configurator  # noqa: PLC0415  # as in check_in
     from fioagent.config import extractor  # noqa: PLC0415  # as in check_in
 
-    with configurator.opened(arguments.config, environ, console.note) as opened:
-        applied = extractor.extract(opened.household)
+    try:
+        with configurator.opened(arguments.config, environ, console.note) as opened:
+            applied = extractor.extract(opened.household)
+    except AgentError as error:
+        if arguments.json:
+            console.emit({"result": "failed", **_failure(error)})
+        raise
     message = "no configuration is stored" if applied is None else _told(applied)
     if arguments.json:
         console.emit({"result": "extracted", "message": message, **_files(applied)})

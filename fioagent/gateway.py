@@ -131,7 +131,11 @@ class HttpGateway:
         elif upload.url.startswith("https://"):
             # Signed for this one use, at a store of the gateway's choice: no business of the
             # device's credential, and not a server of the factory.
-            elsewhere = Session(upload.url, ssl.create_default_context())
+            try:
+                elsewhere = Session(upload.url, ssl.create_default_context())
+            except ValueError as error:
+                why = f"what the gateway names is no address: {error}"
+                raise PeerError(f"cannot upload an artifact: {why}") from error
             answer = elsewhere.request("PUT", "", body=content, headers=headers)
             elsewhere.close()
         else:

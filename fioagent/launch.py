@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
+from fioagent import forms
 from fioagent.errors import ConfigError
 
 CHECK_IN_LIMIT_S = 900.0  # handlers of several files, each with a limit of its own
@@ -62,9 +63,22 @@ def add(
 
 
 def environment(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, str]:
-    """With the interval that was given, where the settings look for it, ours and the workers'."""
+    """With the interval that was given, where the settings look for it, ours and the workers'.
+
+    Raises:
+        ConfigError: it is none.
+    """
     if arguments.interval is None:
         return environ
+    try:
+        seconds = forms.duration(arguments.interval).total_seconds()
+    except ValueError:
+        seconds = 0
+    if seconds < 1:
+        raise ConfigError(
+            f"cannot use --interval {arguments.interval!r}: it is no duration of a second or more",
+            hint="such as --interval 600 or --interval 10m",
+        )
     return {**environ, "DAEMON_INTERVAL": arguments.interval}
 
 

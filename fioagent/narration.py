@@ -11,6 +11,7 @@ from typing import Final
 from fioagent import log, words
 from fioagent.errors import AgentError
 from fioagent.log import Log
+from fioagent.model import Exit
 from fioagent.rotation.ledger import Progress
 from fioagent.rotation.machine import Phase
 from fioagent.rotation.rotator import Outcome, Result
@@ -52,7 +53,8 @@ def end(journal: Log, outcome: Outcome) -> None:
 def trouble(journal: Log, error: AgentError, code: int) -> None:
     """A command could not even begin."""
     fields = {"OUTCOME": "not-begun", "EXIT": code}
-    journal.say(log.TROUBLE, log.ERROR, _with_hint(str(error), error.hint), fields)
+    priority = log.WARNING if code == Exit.TRY_AGAIN else log.ERROR
+    journal.say(log.TROUBLE, priority, _with_hint(str(error), error.hint), fields)
 
 
 def _with_hint(message: str, hint: str | None) -> str:

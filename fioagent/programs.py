@@ -8,6 +8,7 @@ units of their own (systemd-run), with full rights.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import selectors
 import signal
@@ -39,9 +40,10 @@ class DirectPrograms:
         *,
         limit_s: float | None,
         say: Callable[[str], None],
+        keep: Callable[[bytes], None] | None = None,
     ) -> int:
         with _ended_by_exception():
-            return self._run(command, environ, limit_s, say)
+            return self._run(command, environ, limit_s, say, keep)
 
     def _run(
         self,
@@ -49,6 +51,7 @@ class DirectPrograms:
         environ: Mapping[str, str],
         limit_s: float | None,
         say: Callable[[str], None],
+        keep: Callable[[bytes], None] | None,
     ) -> int:
         try:
             process = subprocess.Popen(
@@ -67,7 +70,7 @@ class DirectPrograms:
             raise AssertionError("its output is a pipe")
         ended = False
         try:
-            ended = _followed(process, pipe, limit_s, say)
+            ended = _followed(process, _Output(pipe, say, keep), limit_s)
         finally:
             if not ended:  # at its limit, or because we are interrupted
                 _end_group(process)
@@ -91,6 +94,7 @@ class SystemdPrograms:
         *,
         limit_s: float | None,
         say: Callable[[str], None],
+        keep: Callable[[bytes], None] | None = None,
     ) -> int:
         self._count += 1
         unit = f"fioagent-handler-{os.getpid()}-{self._count}.service"
@@ -98,7 +102,11 @@ class SystemdPrograms:
         starter = ["systemd-run", *_options(unit, command[0], environ, limit_s)]
         try:
             status = self._direct.run(
-                [*starter, "--", *_announced(unit, command)], {}, limit_s=limit_s, say=heard
+                [*starter, "--", *_announced(unit, command)],
+                {},
+                limit_s=limit_s,
+                say=heard,
+                keep=keep,
             )
         except TemporaryError as error:
             self._end(unit)
@@ -209,34 +217,27 @@ def chosen(how: str) -> DirectPrograms | SystemdPrograms:
     return SystemdPrograms() if how == "systemd-run" else DirectPrograms()
 
 
-def _followed(
-    process: subprocess.Popen[bytes],
-    pipe: IO[bytes],
-    limit_s: float | None,
-    say: Callable[[str], None],
-) -> bool:
+def _followed(process: subprocess.Popen[bytes], output: _Output, limit_s: float | None) -> bool:
     """Whether it ended by itself in time; its output is told as it comes.
 
     The end is that of the process, not of its output: what it has left running
     in the background may hold that open for ever.
     """
     deadline = None if limit_s is None else time.monotonic() + limit_s
-    output = _Output(pipe, say)
     watched = os.pidfd_open(process.pid)
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(watched, selectors.EVENT_READ)
-            selector.register(pipe, selectors.EVENT_READ)
+            selector.register(output.descriptor, selectors.EVENT_READ)
             while True:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
                 ready = {key.fd for key, _ in selector.select(left)}
-                if pipe.fileno() in ready and not output.take():
-                    selector.unregister(pipe)
+                if output.descriptor in ready and not output.take():
+                    selector.unregister(output.descriptor)
                 if watched in ready:
-                    while output.take():
-                        pass
+                    output.drain()
                     process.wait()
                     return True
     finally:
@@ -247,26 +248,40 @@ def _followed(
 class _Output:
     """Lines out of a pipe, without ever waiting for it."""
 
-    def __init__(self, pipe: IO[bytes], say: Callable[[str], None]) -> None:
-        os.set_blocking(pipe.fileno(), False)
-        self._fd = pipe.fileno()
+    def __init__(
+        self, pipe: IO[bytes], say: Callable[[str], None], keep: Callable[[bytes], None] | None
+    ) -> None:
+        self.descriptor = pipe.fileno()
+        os.set_blocking(self.descriptor, False)
         self._say = say
+        self._keep = keep
         self._pending = b""
         self._lines = 0
 
-    def take(self) -> bool:
-        """Whether there was something."""
+    def drain(self) -> None:
+        """What a process that has ended has left in the pipe, which holds so much at most.
+
+        What it has left running may go on to write for ever.
+        """
+        left = fcntl.fcntl(self.descriptor, fcntl.F_GETPIPE_SZ)
+        while left > 0 and (taken := self.take()):
+            left -= taken
+
+    def take(self) -> int:
+        """How many bytes there were; 0 at the end, or where there is nothing now."""
         try:
-            chunk = os.read(self._fd, 16 * 1024)
+            chunk = os.read(self.descriptor, 16 * 1024)
         except BlockingIOError:
-            return False
+            return 0
+        if self._keep is not None:
+            self._keep(chunk)
         *lines, self._pending = (self._pending + chunk).split(b"\n")
         for line in lines:
             self._tell(line)
         if len(self._pending) > _MAX_PENDING:
             self._tell(self._pending)
             self._pending = b""
-        return bool(chunk)
+        return len(chunk)
 
     def finish(self) -> None:
         if self._pending:

@@ -132,6 +132,7 @@ class Timetable:
             waited = max(began + self.interval_s, now + self.interval_s / 10)
             self.check_in_at = max(waited, now + _longer(self.interval_s, failures))
             if ended.is_clean:
+                self.check_in_at = max(self.check_in_at, now + self._asked(ended.answer))
                 self._heard(ended.answer.get("rotation"))
         else:
             self._rotate_not_before = now + (
@@ -147,6 +148,16 @@ class Timetable:
         if self._is_new:
             self.check_in_at = now + self.interval_s * self._draw
         self._check = self._is_new = False
+
+    def _asked(self, answer: Mapping[str, object]) -> float:
+        """Seconds that the gateway wants to be left alone, and by chance up to a half more.
+
+        An hour at most: a correction may have to arrive.
+        """
+        asked = answer.get("retry_after_s")
+        if not isinstance(asked, (int, float)) or asked <= 0:
+            return 0.0
+        return min(asked * (1 + self._draw / 2), _LONGEST_WAIT_S)
 
     def _heard(self, rotation: object) -> None:
         """What a check-in says of rotations; nothing where it could not say."""

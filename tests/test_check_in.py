@@ -211,6 +211,20 @@ def test_a_gateway_that_asks_to_wait_is_passed_on(configured: World) -> None:
     assert 1 <= line["retry_after_s"] <= 60
 
 
+@pytest.mark.parametrize("command", ["check-in", "extract"])
+def test_a_device_that_cannot_even_begin_says_so_to_machines_too(
+    configured: World, command: str
+) -> None:
+    """The service shows this line as its status."""
+    configured.sota_toml.write_text("[")
+
+    ran = configured.fioagent(command, "--json")
+
+    assert ran.code == 78
+    (line,) = ran.lines
+    assert (line["result"], "not valid TOML" in line["message"]) == ("failed", True)
+
+
 def test_a_name_is_one_line_of_the_log(bare: World) -> None:
     """Nobody forges a second one by a file's name."""
     bare.factory.set_config(bare.uuid, {"a\nfioagent: forged": b"1"})

@@ -18,6 +18,7 @@ from typing import Final
 
 import pytest
 
+from fioagent import cli
 from tests.processes import has_ended
 
 TOP: Final = Path(__file__).resolve().parent.parent
@@ -226,6 +227,25 @@ def test_what_is_no_json_is_passed_over(service: Service) -> None:
 
     service.until("STATUS=rotate")
     service.stop()
+
+
+def test_an_interval_that_the_kernel_cannot_wait_for_at_once(service: Service) -> None:
+    """poll(2) takes 24 days."""
+    service.start(1e9)
+    service.until("READY=1")
+    service.signal(signal.SIGHUP)
+    service.until("check-in: unchanged")
+    service.stop()
+
+
+@pytest.mark.parametrize("interval", ["abc", "0", "", "-1", "5m "])
+def test_an_interval_that_is_none_starts_no_service(
+    interval: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would stay, and every worker of it would fail."""
+    assert cli.main(["daemon", f"--interval={interval}"], {}) == 78
+
+    assert f"cannot use --interval {interval!r}" in capsys.readouterr().err
 
 
 # --- workers that go wrong ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,10 @@ from pathlib import Path
 import pytest
 
 from fioagent import __version__
+from fioagent.errors import PeerError
+from fioagent.gateway import HttpGateway
+from fioagent.http import Session
+from fioagent.ports import Upload
 from tests.handlers import TOP, Handlers
 from tests.test_extract import ALL, extracted
 from tests.world import Ran, World
@@ -267,6 +272,45 @@ def test_an_action_that_fails_is_reported_as_such(world: World) -> None:
     (run,) = world.factory.remote_actions(world.uuid)
     assert (run.status, run.details) == ("FAILED", "sh ended with status 7")
     assert run.artifacts == {"console.log": b"no\n"}
+
+
+def test_an_action_is_reported_with_all_that_it_has_said(world: World) -> None:
+    """Columns, empty lines and all; the terminal and the log get what fits them."""
+    said = "".join(f"  {number:>6}   of many\n\n" for number in range(1, 1001))
+    source = world.device.directory / "long.txt"
+    source.write_text(said)
+
+    ran = world.fioagent(*RUN, "cat", str(source))
+
+    assert ran.code == 0
+    assert "1 of many\n" in ran.out
+    assert "more lines)" in ran.out
+    (run,) = world.factory.remote_actions(world.uuid)
+    assert run.artifacts == {"console.log": said.encode()}
+
+
+def test_a_file_that_cannot_be_sent_does_not_lose_the_result(world: World) -> None:
+    """A link to nowhere, in the directory of the artifacts."""
+    artifacts = world.device.directory / "artifacts"
+    artifacts.mkdir()
+    (artifacts / "broken").symlink_to("nowhere")
+    (artifacts / "good").write_bytes(b"1")
+
+    ran = world.fioagent(*RUN, "--artifacts-dir", str(artifacts), "true")
+
+    assert ran.code == 0, ran.err
+    assert "cannot read" in ran.out
+    (run,) = world.factory.remote_actions(world.uuid)
+    assert (run.status, run.artifacts) == ("PASSED", {"console.log": b"", "good": b"1"})
+
+
+@pytest.mark.parametrize("url", ["http://x/", "https://x:99999/", "https://[x/", "ftp:", ""])
+def test_a_place_that_is_none_is_a_plain_line(url: str) -> None:
+    """The gateway says where artifacts go."""
+    gateway = HttpGateway(Session("https://localhost:1", ssl.create_default_context()))
+
+    with pytest.raises(PeerError, match="cannot upload an artifact: "):
+        gateway.send_artifact(Upload(url, "text/plain"), b"1")
 
 
 def test_an_action_that_cannot_be_started_is_reported(world: World) -> None:

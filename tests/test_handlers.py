@@ -211,6 +211,22 @@ def test_one_that_leaves_something_running_is_not_waited_for(
     assert not has_ended(left_running[0], within_s=0)
 
 
+def test_what_it_leaves_running_may_talk_for_ever(
+    handlers: Handlers, left_running: list[int]
+) -> None:
+    """More than we can read; once the handler has ended, no more of it is heard."""
+    pid = handlers.place("pid")
+    talks = f"yes & echo $! >> {pid}\n"
+    configure(handlers.world, "a", "1", handlers.add("talks", talks * 8 + "sleep 1\n"))
+    try:
+        ran = handlers.world.fioagent("check-in")
+    finally:
+        left_running.extend(map(int, pid.read_text().split()))
+
+    assert "more lines)" in ran.err
+    assert "ran longer" not in ran.err
+
+
 def test_much_output_is_cut(handlers: Handlers) -> None:
     """A flood neither fills memory nor the journal, and hides no status."""
     script = "yes | head -n 100000\nhead -c 300000 /dev/zero\nexit 4\n"

@@ -45,6 +45,7 @@ class Programs(Protocol):
         *,
         limit_s: float | None,
         say: Callable[[str], None],
+        keep: Callable[[bytes], None] | None = None,
     ) -> int:
         """Run to its end; the exit status, 128 and more where a signal ended it.
 
@@ -52,7 +53,8 @@ class Programs(Protocol):
             command: absolute path of the program, and its arguments.
             environ: beside what it inherits.
             limit_s: then it is ended, with all that it has started.
-            say: told each line of its output.
+            say: told each line of its output, made fit for a log; of very many the first.
+            keep: given all of its output, as it comes; what starts it may say a line first.
 
         Raises:
             NotBegunError: nobody could start it now.

@@ -17,6 +17,7 @@ from fioagent.errors import AgentError, ConfigError, PeerError
 NAME: Final = re.compile(r"[a-z0-9_-]{4,16}")
 IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_-]{15,48}")
 OUTPUT: Final = "console.log"
+MAX_OUTPUT: Final = 4 * 1024 * 1024  # bytes
 MAX_ARTIFACT: Final = 64 * 1024 * 1024  # bytes
 
 
@@ -46,19 +47,20 @@ def run_and_report(
     identifier = gateway.begin_test(name, identifier)
     if not IDENTIFIER.fullmatch(identifier):
         raise PeerError("cannot begin the test: the gateway did not answer with its id")
-    output: list[str] = []
+    output = bytearray()
 
-    def tell(line: str) -> None:
-        output.append(line)
-        household.say(line)
+    def keep(chunk: bytes) -> None:
+        output.extend(chunk[: MAX_OUTPUT - len(output)])
 
     environ = {} if artifacts is None else {"ARTIFACTS": artifacts}
     try:
-        status = household.programs.run(command, environ, limit_s=None, say=tell)
+        status = household.programs.run(
+            command, environ, limit_s=None, say=household.say, keep=keep
+        )
     except AgentError as error:
         gateway.end_test(identifier, passed=False, details=str(error), artifacts=[])
         raise
-    contents = {**_files(household, artifacts), OUTPUT: "".join(f"{x}\n" for x in output).encode()}
+    contents = {**_files(household, artifacts), OUTPUT: bytes(output)}
     uploads = gateway.end_test(
         identifier,
         passed=status == 0,
@@ -92,7 +94,11 @@ def _files(household: Household, directory: str | None) -> dict[str, bytes]:
         path = os.path.join(directory, name)
         if disk.is_directory(path):
             continue
-        content = disk.read(path)
+        try:
+            content = disk.read(path)
+        except ConfigError as error:  # the result is worth more than one file
+            household.say(str(error))
+            continue
         if len(content) > MAX_ARTIFACT:
             household.say(f"{path} is not sent: longer than {MAX_ARTIFACT} bytes")
             continue

@@ -55,6 +55,20 @@ def test_the_configuration_comes_first() -> None:
     assert (CHECK, 0.0) == (table.due(0.0, WALL), table.wait(0.0, WALL))
 
 
+@pytest.mark.parametrize(
+    ("asked", "wait"),
+    [(1000, 1250.0), (10**9, 3600.0), (1, INTERVAL), (None, INTERVAL), ("5", INTERVAL)],
+)
+def test_a_gateway_that_asks_to_wait_is_left_alone(asked: object, wait: float) -> None:
+    """By chance a little longer, an hour at most; never more often than the interval."""
+    table = checked(draw=0.5)
+    table.ended(Ended(CHECK_IN, EXITED, TRY_AGAIN, {"retry_after_s": asked}), 200.0, 200.0)
+
+    assert table.check_in_at == 200.0 + wait
+    table.ended(Ended(CHECK_IN, EXITED, 0, {}), 5000.0, 5000.0)
+    assert table.check_in_at == 5000.0 + INTERVAL
+
+
 @pytest.mark.parametrize("draw", [0.0, 0.25, 0.999])
 def test_the_first_check_in_is_somewhere_in_the_interval(draw: float) -> None:
     """A fleet that gets its power back in one minute does not come in one minute."""
