@@ -307,6 +307,24 @@ def test_a_file_that_could_not_be_written_is_tried_again(configured: World) -> N
     assert extracted(configured) == ALL
 
 
+def test_a_handler_does_not_run_for_a_file_that_could_not_be_written(bare: World) -> None:
+    """It comes with the file; and not at all, where the operator has taken that back meanwhile."""
+    handlers = Handlers(bare)
+    note = handlers.noting()
+    bare.factory.set_config(bare.uuid, {"a": b"1", "b": b"1"}, plain=True, on_changed=note)
+    for name in ("a", "b"):
+        (secrets(bare) / name / "in-the-way").mkdir(parents=True)
+
+    assert told(bare)["result"] == "not-stored"
+    assert handlers.told() == []
+    bare.factory.remove_config(bare.uuid, "b")
+    (secrets(bare) / "a" / "in-the-way").rmdir()
+    (secrets(bare) / "a").rmdir()
+    assert told(bare)["result"] == "stored"
+
+    assert handlers.told() == ["a there"]
+
+
 def test_a_name_that_others_need_as_a_directory_does_not_hold_the_configuration_up(
     bare: World,
 ) -> None:

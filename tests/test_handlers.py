@@ -11,6 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from fioagent import agent
+from fioagent.config import extractor
+from fioagent.config.extraction import Value
+from fioagent.config.household import Handlers as Rules
+from fioagent.config.household import Household
+from fioagent.confined import ConfinedFiles
 from tests.handlers import TOP, Handlers
 from tests.processes import has_ended
 from tests.test_check_in import changed_ago, told
@@ -158,6 +164,31 @@ def test_one_that_hangs_is_ended_with_all_that_it_has_started(bare: World) -> No
     assert f"cannot wait for {hangs}: it ran longer than 1 s" in ran.err
     assert has_ended(int(pid.read_text()))
     assert handlers.told() == ["b there"]
+
+
+@pytest.mark.parametrize(("offline", "limit_s"), [(True, 60.0), (False, 300.0)])
+def test_at_boot_it_has_a_minute_at_most(handlers: Handlers, offline: bool, limit_s: float) -> None:
+    """What comes after waits for it."""
+    world, limits = handlers.world, []
+
+    class Timed:
+        """``config.ports.Programs`` that run at once."""
+
+        def run(self, *_: object, limit_s: float | None, **__: object) -> int:
+            limits.append(limit_s)
+            return 0
+
+    with agent.opened([], world.device.env) as opened:
+        rules = Rules(
+            str(handlers.directory), unsafe=False, limit_s=300.0, own_program="", passed_on={}
+        )
+        files = ConfinedFiles(world.device.env["SECRETS_DIR"])
+        household = Household(opened.device, files, Timed(), rules, "/", lambda _: None)
+        wanted = [Value("a", b"1", (handlers.noting(),))]
+        opened.device.disk.make_directory(opened.device.site.state_directory)
+        extractor.apply(household, wanted, (), offline=offline)
+
+    assert limits == [limit_s]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 75), (signal.SIGTERM, 143)])
