@@ -280,7 +280,7 @@ def _told(ended: Ended) -> str:
 
 
 def _now() -> float:
-    """Seconds since boot, suspended ones included: a device that slept checks in at once."""
+    """Seconds since boot, suspended ones included: what was due while a device slept is due."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fioagent import __version__
+from fioagent import __version__, stopping
 from fioagent.errors import AgentError, TemporaryError
 from fioagent.model import Exit, ObjectIds
 
@@ -51,13 +51,21 @@ def check_in(arguments: argparse.Namespace, environ: Environ, console: Console) 
 
     rotation: dict[str, Any] = {}
     try:
-        with configurator.opened(arguments.config, environ, console.note) as opened:
+        # A handler under way is ended with us, whoever ends us.
+        with (
+            stopping.by_sigterm(),
+            configurator.opened(arguments.config, environ, console.note) as opened,
+        ):
             try:
                 report = act.check_in(opened.household)
             except AgentError:
                 rotation = _rotation(opened)
                 raise
-            answer = {**_answer(report), **_rotation(opened)}
+            rotation = _rotation(opened)
+            answer = {**_answer(report), **rotation}
+            problem = rotation["rotation"].get("problem")
+            if problem is not None:  # a fio-rotate-certs that nothing is done by, say
+                console.note(str(problem))
     except AgentError as error:
         if arguments.json:
             console.emit({"result": "failed", **_failure(error), **rotation})

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
 
+_PIPE: Final = 1024 * 1024  # bytes; pipe(7): 16 pages, of 64 KiB at most
+_CHUNK: Final = 4096
 _LONGEST_LINE: Final = 64 * 1024  # bytes; our own lines have a few hundred
 
 
@@ -51,10 +53,10 @@ class Worker:
         self.is_mute = False
 
     def lines(self) -> list[bytes]:
-        """What it has said since, in whole lines."""
-        while True:
+        """What it has said since, in whole lines: of a flood, what a pipe holds."""
+        for _ in range(_PIPE // _CHUNK):
             try:
-                found = os.read(self.output, 4096)
+                found = os.read(self.output, _CHUNK)
             except BlockingIOError:
                 break
             if not found:

@@ -225,6 +225,18 @@ def test_a_device_that_cannot_even_begin_says_so_to_machines_too(
     assert (line["result"], "not valid TOML" in line["message"]) == ("failed", True)
 
 
+def test_a_trigger_that_cannot_be_used_is_told_at_each_check_in(configured: World) -> None:
+    """Nothing is done by it, and the operator has to know."""
+    text = b"ROTATIONID=certs-1\nWINDOW=soon\n"
+    configured.factory.set_config(configured.uuid, {"fio-rotate-certs": text}, plain=True)
+    configured.fioagent("check-in")
+
+    ran = configured.fioagent("check-in")
+
+    assert ran.code == 0
+    assert ran.err.startswith("cannot use fio-rotate-certs: WINDOW is 'soon'")
+
+
 def test_a_name_is_one_line_of_the_log(bare: World) -> None:
     """Nobody forges a second one by a file's name."""
     bare.factory.set_config(bare.uuid, {"a\nfioagent: forged": b"1"})

@@ -248,6 +248,20 @@ def test_an_interval_that_is_none_starts_no_service(
     assert f"cannot use --interval {interval!r}" in capsys.readouterr().err
 
 
+def test_a_flood_of_words_stays_out_of_memory(service: Service) -> None:
+    """It is what the service has too little of, and what a library says is no duty's answer."""
+    flood = "yes | tr -d '\\n' | head -c 40000000"
+    service.does("check-in", f"{flood}\necho\necho '{WANTED}'")
+    service.start(0.1)
+    service.until("STATUS=rotate")
+
+    assert service.process is not None
+    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    peak_kb = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    service.stop()
+    assert int(peak_kb) < 20_000
+
+
 # --- workers that go wrong ---
 
 

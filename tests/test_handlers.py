@@ -199,16 +199,8 @@ def test_one_that_is_interrupted_is_ended(
     pid = handlers.place("pid")
     script = f"echo $$ > {pid}\necho waiting\nsleep 600\n"
     configure(handlers.world, "a", "1", handlers.add("waits", script))
-    command = [sys.executable, "-m", "fioagent", "check-in"]
-    environ = {**os.environ, **handlers.world.device.env}
 
-    # Whoever runs the tests in the background has the signal ignored, and so had its children.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with process:
+    with handlers.world.started("check-in") as process:
         told_of = process.stderr
         assert told_of is not None
         while "| waiting" not in told_of.readline():

@@ -55,6 +55,19 @@ def test_the_configuration_comes_first() -> None:
     assert (CHECK, 0.0) == (table.due(0.0, WALL), table.wait(0.0, WALL))
 
 
+def test_a_reload_forgets_what_failed_before() -> None:
+    """A person has mended something: the next failure is a first one."""
+    table = checked()
+    for now in (1e4, 2e4, 3e4):
+        table.ended(Ended(CHECK_IN, CRASHED, -11, {}), now, now)
+    assert table.check_in_at == 3e4 + 4 * INTERVAL
+
+    table.reload(4e4)
+    table.ended(Ended(CHECK_IN, CRASHED, -11, {}), 4e4, 4e4)
+
+    assert table.check_in_at == 4e4 + INTERVAL
+
+
 @pytest.mark.parametrize(
     ("asked", "wait"),
     [(1000, 1250.0), (10**9, 3600.0), (1, INTERVAL), (None, INTERVAL), ("5", INTERVAL)],
