@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         code = _exit_of(error)
         _complain(error, code, environ)
     except KeyboardInterrupt:
-        print("fioagent: interrupted; the same command may be given again", file=sys.stderr)
+        _note("fioagent: interrupted; the same command may be given again")
         code = Exit.TRY_AGAIN
     return int(code)
 
@@ -173,11 +173,11 @@ def _emit(value: Mapping[str, object]) -> None:
 
 
 def _say(text: str) -> None:
-    """Whoever reads may go away ("| head"); a rotation goes on all the same."""
+    """Whoever reads may go away ("| head"), or be full; a rotation goes on all the same."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w", encoding="ascii")  # noqa: SIM115  # until the exit
+    except OSError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the exit
 
 
 def _emit_end(
@@ -188,8 +188,11 @@ def _emit_end(
 
 
 def _note(text: str) -> None:
-    """What happens meanwhile; systemd's journal takes it from there."""
-    print(text, file=sys.stderr, flush=True)
+    """What happens meanwhile; systemd's journal takes it from there, unless it is away."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # as above
 
 
 def _complain(error: AgentError, code: Exit, environ: Mapping[str, str]) -> None:
@@ -199,9 +202,9 @@ def _complain(error: AgentError, code: Exit, environ: Mapping[str, str]) -> None
 
         narration.trouble(journal, error, code)
         return
-    print(f"fioagent: {error}", file=sys.stderr)
+    _note(f"fioagent: {error}")
     if error.hint is not None:
-        print(f"  {error.hint}", file=sys.stderr)
+        _note(f"  {error.hint}")
 
 
 def _parser() -> argparse.ArgumentParser:

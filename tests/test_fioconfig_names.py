@@ -154,6 +154,7 @@ def test_the_gateway_is_told_of_remote_actions_once(bare: World) -> None:
     actions.mkdir()
     (actions / "reboot").touch()
     (actions / "diag").touch()
+    (actions / "\udcff").touch()  # no text: nobody can ask for it, and nothing ends by it
 
     told = bare.fioagent("check-in")
     bare.factory.clear_requests()

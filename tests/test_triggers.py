@@ -12,6 +12,7 @@ import pytest
 
 from fioagent import agent
 from fioagent.errors import AgentError
+from fioagent.rotation import memory
 from fioagent.rotation.rotator import Outcome, Result
 from tests.power import rotate_with
 from tests.test_superseding import Unreachable
@@ -370,7 +371,30 @@ def test_a_trigger_is_a_word_to_go_on_without_a_damaged_journal(world: World) ->
     world.check_reachable()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"id": 1}', b"\xff\xff"])
+_CAUSE = b'"cause": "schedule", "at": "2026-11-01T00:00:00+00:00", "reason": ""'
+
+
+@pytest.mark.parametrize("count", [0, -5, 10**30])
+def test_a_count_that_is_none_is_brought_to_reason(world: World, count: int) -> None:
+    """Waits are computed from it."""
+    (world.storage / "fioagent").mkdir()
+    noted = b'{%s, "failures": %d}' % (_CAUSE, count)
+    (world.storage / "fioagent" / "setback.json").write_bytes(noted)
+
+    with agent.opened([], world.device.env) as opened:
+        found = memory.setback(opened.device)
+
+    assert found is not None
+    assert 1 <= found.failures <= 1000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"[]", b'{"id": 1}', b"\xff\xff"),
+        b'{%s, "failures": Infinity}' % _CAUSE,
+    ],
+)
 def test_notes_that_are_damaged_hold_up_nothing(world: World, content: bytes) -> None:
     (world.storage / "fioagent").mkdir()
     for name in ("trigger.json", "setback.json"):

@@ -55,7 +55,8 @@ def _actions(household: Household, known: Mapping[str, bytes | None]) -> list[Co
     disk = household.device.disk
     if not disk.is_directory(household.actions):
         return []
-    listed = ",".join(disk.names(household.actions))
+    # A name that is no text is none that an operator could ask for.
+    listed = ",".join(name for name in disk.names(household.actions) if name.isprintable())
     # None: somebody has encrypted it, and so has set it on purpose.
     if known.get(ACTIONS_FILE, b"") in (listed.encode(), None):
         return []

@@ -23,6 +23,7 @@ from fioagent.site import Device
 
 TRIGGER: Final = "trigger.json"
 SETBACK: Final = "setback.json"
+_MOST_FAILURES: Final = 1000  # more change nothing; nor does a count that is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,11 @@ def setback(device: Device) -> Setback | None:
         return Setback(
             str(found["cause"]),
             _moment(found["at"]),
-            int(found["failures"]),
+            min(max(int(found["failures"]), 1), _MOST_FAILURES),
             None if wait is None else int(wait),
             str(found["reason"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
