@@ -125,14 +125,6 @@ class Sota:
         )
 
 
-def search_list(config: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Where to look: ``-c`` as often as given, else SOTA_DIR (comma list), else the default."""
-    if config:
-        return tuple(config)
-    from_environment = [path for path in environ.get("SOTA_DIR", "").split(",") if path]
-    return tuple(from_environment) or SEARCH_LIST
-
-
 def merge(found: Iterable[tuple[str, bytes]]) -> Sota:
     """Files in search order to one view.
 

@@ -416,6 +416,26 @@ def test_no_update_is_lost_to_a_rotation_that_its_own_handler_makes(world: World
     world.check_nothing_left_behind()
 
 
+def test_a_rotation_that_has_only_moved_on_meanwhile_counts_too(world: World) -> None:
+    """Credential and copy are as they were; what it has staged is of the copy before."""
+    changed_ago(world, 1000)
+    told(world)
+    handlers = Handlers(world)
+    world.factory.set_config(
+        world.uuid, {"fio-rotate-certs": b"x"}, plain=True, on_changed=rotating(world, handlers)
+    )
+    world.factory.set_knob("gateway_patch_config", "500")
+
+    ran = world.fioagent("check-in", "--json", environ={"FIOCONFIG_BIN": handlers.program()})
+
+    assert ran.lines[-1]["result"] == "not-stored", ran.err
+    assert "changed meanwhile" in ran.lines[-1]["message"]
+    world.factory.set_knob("gateway_patch_config", "on")
+    assert world.rotate().code == 0
+    assert told(world)["result"] == "stored"
+    assert world.opened_config()["fio-rotate-certs"] == b"x"
+
+
 def test_what_a_rotation_has_encrypted_anew_is_fetched_as_a_whole(configured: World) -> None:
     """Its Date says nothing of what the gateway has by now."""
     told(configured)

@@ -166,7 +166,7 @@ def _store(device: Device, body: bytes, date: str | None, seen: _Seen) -> str | 
     try:
         with device.disk.lock(f"{directory}/lock", "check-in"):
             if _look(device) != seen:
-                return "the credential or the stored copy has changed meanwhile"
+                return "credential, stored copy or rotation have changed meanwhile"
             memory = stored.load(device.disk, directory)
             # For a way back: fioconfig takes the file's time for the configuration's.
             device.disk.replace(

@@ -88,19 +88,6 @@ def test_a_broken_file_is_named(content: bytes) -> None:
         _merged(("/a/sota.toml", _import("key")), ("/b/z.toml", content))
 
 
-def test_the_command_line_beats_the_environment_beats_the_default() -> None:
-    environ = {"SOTA_DIR": "/one,/two/sota.toml,"}
-
-    assert ("/c", "/d") == sota.search_list(["/c", "/d"], environ)
-    assert ("/one", "/two/sota.toml") == sota.search_list([], environ)
-    assert (
-        "/usr/lib/sota/conf.d",
-        "/var/sota/sota.toml",
-        "/etc/sota/conf.d/",
-    ) == sota.search_list([], {})
-    assert sota.search_list([], {}) == sota.search_list([], {"SOTA_DIR": ""})
-
-
 def test_replaced_shows_the_view_after_an_edit() -> None:
     before = _merged(("/a/sota.toml", _import("key")), ("/b/z.toml", b"[tls]\n"))
 
