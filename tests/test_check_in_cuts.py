@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from fioagent.config.household import Household
 from fioagent.config.ports import SecretFiles
 from fioagent.confined import ConfinedFiles
 from fioagent.disk import LocalDisk
-from fioagent.ports import Disk
+from fioagent.model import CredentialRef
+from fioagent.ports import Disk, Gateway, Sessions
 from tests.handlers import Handlers
 from tests.power import PowerCutError, Switch
 from tests.test_check_in import changed_ago, told
@@ -152,3 +154,34 @@ def test_the_cuts_are_all_there_are(bare: World) -> None:
     passed = cut_check_in(bare, on_the_way(bare), 0).passed
 
     assert 12 < len(passed) < len(CUTS)
+
+
+class Overtaken:
+    """``ports.Sessions`` of a check-in that another process's rotation overtakes."""
+
+    def __init__(self, sessions: Sessions, world: World) -> None:
+        self._sessions = sessions
+        self._world = world
+        self._is_over = False
+
+    def gateway(self, credential: CredentialRef) -> Gateway:
+        if not self._is_over:
+            self._is_over = True
+            assert self._world.rotate("--id", "certs-1").code == 0
+        return self._sessions.gateway(credential)
+
+
+def test_a_rotation_between_the_look_and_the_question(bare: World) -> None:
+    """The credential that it was to be asked with is denied by then: the live one is at hand."""
+    handlers = on_the_way(bare)
+    with household(bare, handlers, Switch(0)) as made:
+        overtaken = cast("Sessions", Overtaken(made.device.sessions, bare))
+        device = dataclasses.replace(made.device, sessions=overtaken)
+        report = check_in.check_in(dataclasses.replace(made, device=device))
+
+    assert (report.result, report.why) == (
+        check_in.Result.NOT_STORED,
+        "credential, stored copy or rotation have changed meanwhile",
+    )
+    assert told(bare)["result"] == "stored"
+    assert extracted(bare) == {name: text.encode() for name, text in AFTER.items()}

@@ -250,3 +250,19 @@ def test_a_decision_is_told_to_machines() -> None:
         "why": "trigger",
         "id": "certs-7",
     }.items() <= told.items()
+
+
+def test_an_open_rotation_is_looked_at_when_the_other_has_its_turn() -> None:
+    """What waits for a server for hours must not hide another trigger's moment."""
+    failed = Pause(AT, Phase.CERT_ISSUED, "est answered 500", 86_400)
+    rotation = open_one(paused=failed, failures=3)
+    other = a_trigger("WINDOW=1h", identifier="certs-8")
+    here = situation(open=rotation, replaceable=True, trigger=other, seen_at=AT)
+    turn = timing.slot(other, AT, here.not_after, RULES, here.device)
+
+    decision = timing.decide(here, RULES)
+
+    assert (decision.wanted, decision.next_at) == (False, turn)
+    alone = timing.decide(replace(here, trigger=None), RULES).next_at
+    assert alone is not None
+    assert alone > turn
