@@ -172,8 +172,9 @@ class Overtaken:
 
 
 def test_a_rotation_between_the_look_and_the_question(bare: World) -> None:
-    """The credential that it was to be asked with is denied by then: the live one is at hand."""
+    """The credential that it was to be asked with is gone by then: the live one is at hand."""
     handlers = on_the_way(bare)
+    assert bare.rotate("--id", "certs-0").code == 0  # from here on no fixed name leads to the next
     with household(bare, handlers, Switch(0)) as made:
         overtaken = cast("Sessions", Overtaken(made.device.sessions, bare))
         device = dataclasses.replace(made.device, sessions=overtaken)

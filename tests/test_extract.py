@@ -58,11 +58,16 @@ def test_every_file_is_there_with_the_modes_of_fioconfig(world: World) -> None:
         assert value.decode() not in ran.out + ran.err
 
 
-def test_a_secrets_directory_that_is_not_there_is_made(world: World) -> None:
-    """0750, as by fioconfig extract; /run is empty at boot."""
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_secrets_directory_that_is_not_there_is_made(world: World, umask: int) -> None:
+    """0750, as by fioconfig extract, whatever the umask; /run is empty at boot."""
     secrets(world).rmdir()
 
-    assert world.fioagent("extract").code == 0
+    before = os.umask(umask)
+    try:
+        assert world.fioagent("extract").code == 0
+    finally:
+        os.umask(before)
 
     assert stat.S_IMODE(secrets(world).stat().st_mode) == 0o750
     assert extracted(world) == ALL
@@ -220,6 +225,7 @@ def test_a_directory_at_a_name_is_told(world: World) -> None:
 
     assert ran.code == 78
     assert "app-secret: is a directory" in ran.err
+    assert [path.name for path in secrets(world).iterdir() if path.name.startswith(".")] == []
     assert (secrets(world) / "app-secret" / "of-others").exists()
     assert extracted(world)["z-50-fioctl.toml"] == PLAIN["z-50-fioctl.toml"]
 
