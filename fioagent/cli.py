@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fioagent import __version__, fioconfig, launch, stopping
+from fioagent import __version__, fioconfig, launch, log, stopping
 from fioagent.errors import AgentError, PeerError, TemporaryError
 from fioagent.log import Log
 from fioagent.model import Exit
@@ -188,7 +188,12 @@ def _emit_end(
 
 
 def _note(text: str) -> None:
-    """What happens meanwhile; systemd's journal takes it from there, unless it is away."""
+    """What happens meanwhile; systemd's journal takes it from there, unless it is away.
+
+    There with a priority (sd-daemon(3)), which no name or output in ``text`` can choose.
+    """
+    if Log(os.environ).is_journal:
+        text = f"<{log.WARNING if text.startswith('cannot ') else log.INFO}>{text}"
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:

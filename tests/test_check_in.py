@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -245,6 +248,26 @@ def test_a_name_is_one_line_of_the_log(bare: World) -> None:
 
     assert ran.err == "a fioagent: forged: extracted\n"
     assert extracted(bare) == {"a\nfioagent: forged": b"1"}
+
+
+def test_no_name_chooses_how_urgent_it_is(bare: World) -> None:
+    """What begins with <0> goes to every terminal of the machine; what went wrong is a warning."""
+    bare.factory.set_config(bare.uuid, {"<0>a": b"1", "../b": b"1"})
+    log = bare.device.directory / "log"
+    with log.open("wb") as taken:
+        found = os.fstat(taken.fileno())
+        stream = f"{found.st_dev}:{found.st_ino}"  # as if it were the journal's
+        subprocess.run(
+            [sys.executable, "-m", "fioagent", "check-in"],
+            env={**os.environ, **bare.device.env, "JOURNAL_STREAM": stream},
+            stderr=taken,
+            check=True,
+        )
+
+    assert log.read_text().splitlines() == [
+        "<4>cannot extract '../b': its name leads out of the secrets directory",
+        "<6><0>a: extracted",
+    ]
 
 
 def test_nobody_listens(configured: World) -> None:
