@@ -12,6 +12,7 @@ import pytest
 
 from fioagent import agent
 from fioagent.errors import AgentError
+from fioagent.model import sha256_hex
 from fioagent.rotation import memory
 from fioagent.rotation.rotator import Outcome, Result
 from tests.power import rotate_with
@@ -372,6 +373,16 @@ def test_a_trigger_is_a_word_to_go_on_without_a_damaged_journal(world: World) ->
 
 
 _CAUSE = b'"cause": "schedule", "at": "2026-11-01T00:00:00+00:00", "reason": ""'
+
+
+def test_a_note_whose_time_has_no_zone_says_nothing(world: World) -> None:
+    """It cannot be compared with the clock; a check-in must not end by it."""
+    digest = sha256_hex(trigger(world).read_bytes())
+    note = {"id": "certs-7", "sha256": digest, "seen_at": "2026-11-01T00:00:00"}
+    (world.storage / "fioagent").mkdir()
+    (world.storage / "fioagent" / "trigger.json").write_text(json.dumps(note))
+
+    assert wanted(world)["wanted"] is True
 
 
 @pytest.mark.parametrize("count", [0, -5, 10**30])
