@@ -88,7 +88,8 @@ class Running:
     def tell_to_end(self, why: str, now: float) -> None:
         self.told_to_end, self.why = True, why
         self.deadline = now + GRACE_S
-        self.worker.end()
+        # One that took too long has not ended in good order, and counts so for a rotation.
+        self.worker.end(_signal.SIGALRM if why == supervise.HUNG else _signal.SIGTERM)
 
 
 class Daemon:
@@ -211,7 +212,7 @@ class Daemon:
             running.tell_to_end(supervise.STOPPED, now)
         elif now >= running.deadline:
             if running.told_to_end:
-                running.worker.end(kill=True)
+                running.worker.end(_signal.SIGKILL)
                 running.deadline = now + GRACE_S
             else:
                 running.tell_to_end(supervise.STOPPED if self._stopping else supervise.HUNG, now)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fioagent import __version__, stopping
+from fioagent import __version__
 from fioagent.errors import AgentError, TemporaryError
 from fioagent.model import Exit, ObjectIds
 
@@ -51,11 +51,7 @@ def check_in(arguments: argparse.Namespace, environ: Environ, console: Console) 
 
     rotation: dict[str, Any] = {}
     try:
-        # A handler under way is ended with us, whoever ends us.
-        with (
-            stopping.by_sigterm(),
-            configurator.opened(arguments.config, environ, console.note) as opened,
-        ):
+        with configurator.opened(arguments.config, environ, console.note) as opened:
             try:
                 report = act.check_in(opened.household)
             except AgentError:

@@ -185,7 +185,10 @@ class _Heard:
 
 @contextlib.contextmanager
 def _ended_by_exception() -> Iterator[None]:
-    """SIGTERM is an exception meanwhile: what we have started has to end with us."""
+    """A stop (SIGTERM) or our limit (SIGALRM) is an exception meanwhile.
+
+    What we have started has to end with us.
+    """
 
     def told_to_end(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_IGN)  # once: ending takes a moment
@@ -194,11 +197,13 @@ def _ended_by_exception() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
         return
-    before = signal.signal(signal.SIGTERM, told_to_end)
+    numbers = (signal.SIGTERM, signal.SIGALRM)
+    before = [signal.signal(number, told_to_end) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def is_sandboxed() -> bool:

@@ -72,10 +72,10 @@ class Worker:
         """Whether it has; its number is taken until ``close``."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
-    def end(self, *, kill: bool = False) -> None:
-        """Tell it, and whatever it has started, to end."""
+    def end(self, number: int) -> None:
+        """Tell it, and whatever it has started, to end; by the signal of this number."""
         try:
-            os.killpg(self.pid, _signal.SIGKILL if kill else _signal.SIGTERM)
+            os.killpg(self.pid, number)
         except ProcessLookupError:
             return
 

@@ -277,9 +277,9 @@ def test_a_worker_that_crashes_is_told_and_tried_again(service: Service) -> None
 
 
 def test_a_worker_that_hangs_is_ended_with_all_that_it_started(service: Service) -> None:
-    """Even where SIGTERM is not listened to."""
+    """Even where nothing is listened to that can be ignored."""
     place = service.place
-    service.does("check-in", f"trap '' TERM; sleep 600 & echo $! > {place}/child; wait; wait")
+    service.does("check-in", f"trap '' TERM ALRM; sleep 600 & echo $! > {place}/child; wait; wait")
     service.start(0.1, check_in_limit_s=0.3)
 
     service.until("check-in was ended: it took too long")
@@ -287,6 +287,33 @@ def test_a_worker_that_hangs_is_ended_with_all_that_it_started(service: Service)
     child = int((place / "child").read_text())
     assert has_ended(child)
     assert "check-in was ended" in service.stop()
+
+
+# Tells a phase once it can be sent a signal, and which one it was.
+SIGNALLED: Final = """
+import signal, sys
+both = signal.SIGTERM, signal.SIGALRM
+signal.pthread_sigmask(signal.SIG_BLOCK, both)
+print(sys.argv[1], flush=True)
+open(sys.argv[2], "w").write(signal.sigwait(both).name)
+"""
+
+
+@pytest.mark.parametrize(("why", "got"), [("hung", "SIGALRM"), ("stopped", "SIGTERM")])
+def test_a_worker_can_tell_a_stop_from_its_limit(service: Service, why: str, got: str) -> None:
+    """A rotation that hangs counts as one that died, a stop does not."""
+    program, told = service.place / "program.py", service.place / "got"
+    program.write_text(SIGNALLED)
+    begun = json.dumps({"event": "phase", "phase": "begun"})
+    service.does("check-in", f"echo '{WANTED}'")
+    service.does("rotate", f"exec {sys.executable} {program} '{begun}' {told}")
+    service.start(0.1, rotate_limit_s=10 if why == "hung" else LONG)
+    service.until("STATUS=rotate: begun")
+    if why == "hung":
+        service.until("rotate was ended: it took too long")
+    service.stop()
+
+    assert told.read_text() == got
 
 
 def test_a_worker_that_cannot_start_is_told_and_tried_again(service: Service) -> None:

@@ -191,11 +191,13 @@ def test_at_boot_it_has_a_minute_at_most(handlers: Handlers, offline: bool, limi
     assert limits == [limit_s]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 75), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 75), (signal.SIGTERM, 143), (signal.SIGALRM, 142)]
+)
 def test_one_that_is_interrupted_is_ended(
     handlers: Handlers, number: signal.Signals, code: int
 ) -> None:
-    """Control-C at the terminal, or the service's word; it has a process group of its own."""
+    """Control-C, a stop of the service, or its limit; it has a process group of its own."""
     pid = handlers.place("pid")
     script = f"echo $$ > {pid}\necho waiting\nsleep 600\n"
     configure(handlers.world, "a", "1", handlers.add("waits", script))

@@ -140,6 +140,22 @@ def test_a_run_that_is_stopped_in_good_order_is_no_crash(
     assert (wanted["wanted"], wanted["why"]) == (True, "open")
 
 
+def test_a_run_that_took_too_long_counts_as_one_that_died(world: World) -> None:
+    """The service ends it so; else what hangs would be tried every hour for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        server = f"https://localhost:{mute.getsockname()[1]}/.well-known/est"
+        for _ in range(2):  # the first begins it, the second goes on
+            command = ["rotate", "--now", "--id", "certs-1", "--est-server", server]
+            process = world.started(*command)
+            connection, _ = mute.accept()
+            process.send_signal(signal.SIGALRM)
+            process.communicate(timeout=60)
+            connection.close()
+            assert process.returncode == -signal.SIGALRM
+
+    assert b'"run"' in (world.storage / "fioagent" / "rotation.journal").read_bytes()
+
+
 def test_progress_and_pauses_are_no_crashes(world: World) -> None:
     """Only runs that left neither count."""
     world.factory.set_knob("est_answer", "500")

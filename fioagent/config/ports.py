@@ -60,6 +60,6 @@ class Programs(Protocol):
             NotBegunError: nobody could start it now.
             TemporaryError: it was ended at its time limit, or nobody knows how it goes on.
             ConfigError: it cannot be started.
-            SystemExit: SIGTERM has come meanwhile; it was ended, too.
+            SystemExit: SIGTERM or SIGALRM has come meanwhile; it was ended, too.
         """
         ...
