@@ -100,5 +100,9 @@ class CredentialChangedError(ConfigError):
     """Somebody gave the device another credential than the rotation knows."""
 
 
+class MalformedError(ConfigError):
+    """A configuration that is none: nothing in it can be opened, by whatever key."""
+
+
 class NotDerivingError(ConfigError):
     """A token's key that signs but does not derive: it does TLS, and opens no value."""

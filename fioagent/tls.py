@@ -174,8 +174,11 @@ def explained(error: OSError, host: str, port: int) -> AgentError:
             hint="check the server name, the trust file import.tls_cacert_path, the device's "
             "clock, and whether a proxy stands in between",
         )
-    if isinstance(error, ssl.SSLError) and isinstance(cause := openssl.sign_error(), AgentError):
-        return cause  # a token would not sign
+    unsigned = openssl.sign_error() if isinstance(error, ssl.SSLError) else None
+    if isinstance(unsigned, AgentError):
+        return unsigned  # a token would not sign
+    if unsigned is not None:
+        raise unsigned  # a person, or a mistake of ours
     if isinstance(error, ssl.SSLError):
         return TemporaryError(f"cannot speak TLS with {peer}: {_plain(error.reason or str(error))}")
     if isinstance(error, socket.gaierror):

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fioagent import ecies
 from fioagent.config.extraction import Value
-from fioagent.errors import ConfigError, NotDerivingError
+from fioagent.errors import MalformedError, NotDerivingError
 from fioagent.ports import ConfigFile
 
 Key = ec.EllipticCurvePrivateKey
@@ -29,23 +29,25 @@ def parse(document: bytes, origin: str) -> dict[str, dict[str, Any]]:
     """Entries by file name.
 
     Raises:
-        ConfigError: not the JSON we know; names ``origin``.
+        MalformedError: not the JSON we know; names ``origin``.
     """
     try:
         entries = json.loads(document, parse_constant=_not_json)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"cannot read {origin}: not valid JSON") from error
+        raise MalformedError(f"cannot read {origin}: not valid JSON") from error
     if not isinstance(entries, dict):
-        raise ConfigError(f"cannot read {origin}: not a JSON object")
+        raise MalformedError(f"cannot read {origin}: not a JSON object")
     for name, entry in entries.items():
         if not isinstance(entry, dict) or not isinstance(_member(entry, "Value"), str):
-            raise ConfigError(f"cannot read {origin}: the entry {name!r} has no text value")
+            raise MalformedError(f"cannot read {origin}: the entry {name!r} has no text value")
         # A flag of another type could make a secret pass for plain text.
         if type(_member(entry, "Unencrypted")) not in (bool, type(None)):
-            raise ConfigError(f"cannot read {origin}: Unencrypted of {name!r} is no true or false")
+            raise MalformedError(
+                f"cannot read {origin}: Unencrypted of {name!r} is no true or false"
+            )
         handlers = _member(entry, "OnChanged")
         if handlers is not None and not _is_texts(handlers):
-            raise ConfigError(f"cannot read {origin}: OnChanged of {name!r} is no list of texts")
+            raise MalformedError(f"cannot read {origin}: OnChanged of {name!r} is no list of texts")
     return entries
 
 
@@ -69,7 +71,8 @@ def resealed(document: bytes, keys: Sequence[Key], recipient: Key, origin: str) 
     A value that no key opens stays as it is: it is lost already, and the others are not.
 
     Raises:
-        ConfigError: malformed.
+        MalformedError: malformed.
+        AgentError: a token that will not open anything now.
     """
     entries = parse(document, origin)
     for _, entry in _encrypted(entries):
@@ -83,14 +86,15 @@ def resealed(document: bytes, keys: Sequence[Key], recipient: Key, origin: str) 
     try:
         return json.dumps(entries, separators=(",", ":"), allow_nan=False).encode("ascii")
     except ValueError as error:
-        raise ConfigError(f"cannot rewrite {origin}: a number in it is too large") from error
+        raise MalformedError(f"cannot rewrite {origin}: a number in it is too large") from error
 
 
 def lost(document: bytes, keys: Sequence[Key], origin: str) -> list[str]:
     """Names of the values that none of ``keys`` opens.
 
     Raises:
-        ConfigError: malformed.
+        MalformedError: malformed.
+        AgentError: a token that will not open anything now.
     """
     encrypted = _encrypted(parse(document, origin))
     return [name for name, entry in encrypted if all(_open(entry, key) is None for key in keys)]
@@ -119,7 +123,8 @@ def values(document: bytes, keys: Sequence[Key], origin: str) -> list[Value]:
     """Every file of the configuration, opened by whichever of ``keys`` does.
 
     Raises:
-        ConfigError: malformed.
+        MalformedError: malformed.
+        AgentError: a token that will not open anything now.
     """
     return [
         Value(

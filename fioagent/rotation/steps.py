@@ -17,8 +17,8 @@ from fioagent import certcheck, sota, x509
 from fioagent.certcheck import Issued
 from fioagent.config import document
 from fioagent.errors import (
-    ConfigError,
     CredentialRefusedError,
+    MalformedError,
     NotSupportedError,
     PeerError,
     TemporaryError,
@@ -209,7 +209,7 @@ def _resealed(config: bytes, to: CredentialRef, rotation: Rotation, device: Devi
     keys, recipient = _keys_at_hand(rotation, device), device.keys.private_key(to)
     try:
         return document.resealed(config, keys, recipient, device.site.config)
-    except ConfigError:
+    except MalformedError:
         return None
 
 
@@ -278,8 +278,8 @@ def retire(rotation: Rotation, device: Device) -> Facts:
         _rewrite_device_config(device, rotation.new, keys, rotation.new)
     except CredentialRefusedError:
         raise
-    except (PeerError, ConfigError) as error:
-        if isinstance(error, ConfigError) and rotation.failures < _LOOKS:
+    except (PeerError, MalformedError) as error:
+        if isinstance(error, MalformedError) and rotation.failures < _LOOKS:
             raise TemporaryError(f"cannot look at the gateway's copy again: {error}") from error
         facts = {"note": f"the gateway's copy was not looked at again: {error}"}
     device.keys.retire(rotation.old, rotation.new)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from fioagent import esturl, pem_files, x509
 from fioagent.config import document
-from fioagent.errors import ConfigError, TemporaryError
+from fioagent.errors import ConfigError, MalformedError, TemporaryError
 from fioagent.keystore import object_ids
 from fioagent.model import CredentialRef, Facts, ObjectIds, RotationId, Store, sha256_hex
 from fioagent.rotation import beginning, hindsight, leftovers, steps
@@ -279,7 +279,7 @@ def _is_lost(config: bytes, keys: Sequence[document.Key], device: Device) -> boo
     """Or a part of it."""
     try:
         return bool(document.lost(config, keys, device.site.config))
-    except ConfigError:
+    except MalformedError:
         return True
 
 
