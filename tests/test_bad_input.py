@@ -531,8 +531,8 @@ def test_corrupt_journal(world: World, content: bytes) -> None:
     world.check_old_pair_is_live()
 
 
-def test_key_in_a_token_is_refused_plainly(world: World) -> None:
-    """This version knows keys in files."""
+def test_a_token_that_is_named_nowhere(world: World) -> None:
+    """The source was changed by hand, and nothing else."""
     good = world.sota_toml.read_text()
     world.sota_toml.write_text(
         good.replace('key_source = "file"', 'key_source = "pkcs11"').replace(
@@ -540,7 +540,7 @@ def test_key_in_a_token_is_refused_plainly(world: World) -> None:
         )
     )
 
-    told(world.rotate(), 78, "this version knows keys in files only")
+    told(world.rotate(), 78, "p11.module is not set in")
 
 
 @pytest.mark.parametrize("identifier", ["", "a b", "../x", "x" * 64, "certs\n1"])

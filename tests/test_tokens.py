@@ -90,6 +90,29 @@ def test_an_id_that_has_several_meanings_is_refused(world: TokenWorld) -> None:
     assert "cannot use the object id '10'" in ran.err
 
 
+def test_a_device_that_was_registered_again_goes_on_from_there(
+    world: TokenWorld, tmp_path: Path
+) -> None:
+    """With the ids that an open rotation has chosen: giving that up removes nothing live."""
+    assert world.rotate("--id", "certs-1").code == 0
+    world.factory.set_knob("est_answer", "500")
+    assert world.rotate("--id", "certs-2").code == 75
+    world.factory.set_knob("est_answer", "normal")
+    world.token.tool("--delete-object", "--type", "privkey", "--id", "01")
+    world.token.tool("--delete-object", "--type", "pubkey", "--id", "01")
+    again = TokenWorld(world.factory, world.urls, tmp_path / "again", world.token)
+    (world.storage / "sota.toml").write_text(
+        (again.storage / "sota.toml").read_text().replace(str(again.storage), str(world.storage))
+    )
+
+    ran = world.rotate("--id", "certs-3")
+
+    assert ran.code == 0, ran.err
+    assert world.live_ids() == ("07", "09")
+    told = world.factory.events(again.uuid)[-1]
+    assert (told["eventType"]["id"], told["event"]["success"]) == ("CertRotationCompleted", True)
+
+
 # --- a token that will not ---
 
 

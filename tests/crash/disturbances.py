@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from fioagent import disk
-from fioagent.errors import CredentialRefusedError, TemporaryError
+from fioagent.errors import ConfigError, CredentialRefusedError, TemporaryError
 from fioagent.http import Response
 from fioagent.ports import Moment
 
@@ -62,7 +62,7 @@ class Fault:
 
     Attributes:
         name: for people.
-        port: disk, clock, services, gateway or est.
+        port: disk, clock, services, gateway, est or token.
         method: of the port.
         strike: in place of the call; may make it.
         definite: an answer after which a rotation may end with the old pair.
@@ -264,7 +264,28 @@ def _no_restart() -> Exception:
     return TemporaryError("cannot restart services: systemctl restart hangs")
 
 
-EVERY: Final = (*of_disk(), *of_servers(), *of_clock(), *of_services())
+# --- token ---
+
+
+def _busy() -> Exception:
+    return TemporaryError("cannot use the token: DeviceError")
+
+
+def _locked() -> Exception:
+    return ConfigError("cannot open the token: the PIN is locked")
+
+
+def of_token() -> list[Fault]:
+    changing = ("generate", "store_certificate", "destroy")
+    looking = ("objects", "certificates", "point", "sign", "derive")
+    return [
+        *(Fault("busy", "token", method, _raising(_busy)) for method in (*changing, *looking)),
+        *(Fault("locked", "token", method, _raising(_locked)) for method in (*changing, *looking)),
+        *(Fault("fails after it", "token", each, _done_and_raising(_busy)) for each in changing),
+    ]
+
+
+EVERY: Final = (*of_disk(), *of_servers(), *of_clock(), *of_services(), *of_token())
 
 
 def fitting(port: str, method: str) -> list[Fault]:

@@ -92,7 +92,7 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
 def row(scenario: Scenario, *, every: int, cuts: float, jobs: int, stop_early: bool = False) -> Row:
     parts = [Part(scenario, number, every, cuts) for number in range(_PARTS)]
     found = shared(examined, parts, jobs)
-    return findings.row(LAYER, scenario.name, found, stop_early=stop_early)
+    return findings.row(LAYER, scenario.name, found, stop_early=stop_early, store=scenario.store)
 
 
 def examined(part: Part) -> Found:

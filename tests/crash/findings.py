@@ -46,7 +46,14 @@ class Found:
         self.reverted += other.reverted
 
 
-def row(layer: str, scenario: str, parts: Iterable[Found], *, stop_early: bool) -> Row:
+def row(
+    layer: str,
+    scenario: str,
+    parts: Iterable[Found],
+    *,
+    stop_early: bool,
+    store: str = "file",
+) -> Row:
     """All parts of one scenario; with ``stop_early`` until the first failure. Told on stderr."""
     started, found = time.monotonic(), Found()
     for part in parts:
@@ -59,7 +66,7 @@ def row(layer: str, scenario: str, parts: Iterable[Found], *, stop_early: bool) 
     made = Row(
         layer=layer,
         scenario=scenario,
-        store="file",
+        store=store,
         points=found.points,
         states=len(found.states),
         stranded=stranded,

@@ -66,7 +66,7 @@ class Look:
         storage: the directory, with a slash at its end.
         files: content of everything in storage and in our directory there, by relative name.
         real: where each of them leads.
-        live: paths of key and certificate that sota.toml names; empty where it names none.
+        live: paths or ids of key and certificate that sota.toml names; empty where it names none.
         open: the journal of the open rotation; None where there is none.
         ended: journals of ended rotations, oldest first.
     """
@@ -86,9 +86,17 @@ class Look:
         return list(dict.fromkeys(found))
 
     def pair(self, key: str, certificate: str) -> tuple[bytes | None, x509.Certificate | None]:
-        """PEM of the key and the certificate at these paths, links followed."""
+        """PEM of the key and the certificate at these paths or ids, links followed."""
         paths = {self.storage + name: content for name, content in self.files.items()}
+        key, certificate = placed(self.storage, key, certificate)
         return paths.get(key), _certificate(paths.get(certificate))
+
+
+def placed(storage: str, key: str, certificate: str) -> tuple[str, str]:
+    """Paths of what sota.toml and journals name: ids are those of the simulated token."""
+    if not key.isdecimal():
+        return key, certificate
+    return f"{storage}pkey.{key}.tls.pem", f"{storage}client.{certificate}.client.pem"
 
 
 def at(disk: Disk, storage: str) -> Look:
@@ -119,8 +127,10 @@ def at(disk: Disk, storage: str) -> Look:
 def live_paths(sota: bytes) -> tuple[str, str]:
     """Key and certificate that a sota.toml names; empty where it names none."""
     try:
-        section = tomllib.loads(sota.decode())["import"]
-        return section["tls_pkey_path"], section["tls_clientcert_path"]
+        read = tomllib.loads(sota.decode())
+        if read["tls"]["pkey_source"] == "pkcs11":
+            return read["p11"]["tls_pkey_id"], read["p11"]["tls_clientcert_id"]
+        return read["import"]["tls_pkey_path"], read["import"]["tls_clientcert_path"]
     except (ValueError, KeyError, TypeError):
         return "", ""
 

@@ -8,5 +8,6 @@ from tests.crash.mutant import Mutant
 from tests.crash.mutants_of_files import FILES
 from tests.crash.mutants_of_order import ORDER
 from tests.crash.mutants_of_rules import RULES
+from tests.crash.mutants_of_tokens import TOKENS
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*FILES, *ORDER, *RULES)
+MUTANTS: Final[tuple[Mutant, ...]] = (*FILES, *ORDER, *RULES, *TOKENS)

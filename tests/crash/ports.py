@@ -55,7 +55,7 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
 def row(scenario: Scenario, *, share: float, jobs: int, stop_early: bool = False) -> Row:
     parts = [Part(scenario, after, number, share) for number in range(_PARTS) for after in After]
     found = shared(examined, parts, jobs)
-    return findings.row(LAYER, scenario.name, found, stop_early=stop_early)
+    return findings.row(LAYER, scenario.name, found, stop_early=stop_early, store=scenario.store)
 
 
 def examined(part: Part) -> Found:

@@ -189,13 +189,17 @@ def _secrets(found: Look, servers: Servers) -> Iterator[Broken]:
 
 def _one_credential(found: Look, servers: Servers, others: set[str]) -> Iterator[Broken]:
     """Exactly one credential, nothing else of ours, and no gateway that waits."""
-    live = [path.removeprefix(found.storage) for path in found.live]
+    in_token = found.live[0].isdecimal()
+    paths = look.placed(found.storage, *found.live)
+    live = [path.removeprefix(found.storage) for path in paths]
+    public = {live[0].replace("pkey.", "public.")} if in_token else set[str]()
+    stable_names = set[str]() if in_token else _STABLE
     here = {name for name in found.files if not name.startswith("fioagent/")}
-    stray = here - _LASTING - _STABLE - set(live) - {_MARKER} - others
-    missing = (_LASTING | _STABLE | set(live)) - here
+    stray = here - _LASTING - stable_names - set(live) - public - {_MARKER} - others
+    missing = (_LASTING | stable_names | set(live) | public) - here
     if stray or missing:
         yield BROKEN, f"left behind: {sorted(stray)}; missing: {sorted(missing)}"
-    for stable, path in zip(("pkey.pem", "client.pem"), live, strict=True):
+    for stable, path in zip(sorted(stable_names, reverse=True), live, strict=False):
         if found.real.get(stable) != found.real.get(path):
             yield BROKEN, f"{stable} does not lead to {path}"
     if len(found.key_pems) != 1:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.crash.simulated import Simulation, Wrap
+from tests.crash.simulated_token import SimulatedToken
 from tests.power import EFFECTS
 
 _CHANGES: Final = {
@@ -19,6 +20,7 @@ _CHANGES: Final = {
     "gateway": {"request", "handshake"},
     "est": {"request", "handshake"},
     "services": {"restart"},
+    "token": {name for name, port in EFFECTS.items() if port == "token"},
 }
 
 
@@ -61,6 +63,12 @@ class Recording:
         torn.disk.append(path, content[: len(content) // 2])
         self.cuts.append(Cut(["in append"], torn))
 
+    def half_generated(self, identifier: bytes, label: str) -> None:
+        """A pair in a token is two objects."""
+        half = self.device.copy()
+        SimulatedToken(half.disk, half.storage).half_generated(identifier, label)
+        self.cuts.append(Cut(["in generate"], half))
+
 
 class _Watched:
     def __init__(self, port: Any, name: str, recording: Recording) -> None:
@@ -78,6 +86,8 @@ class _Watched:
             self._recording.at(f"before {point}")
             if name == "append":
                 self._recording.half_appended(*arguments)
+            if name == "generate":
+                self._recording.half_generated(*arguments)
             result = member(*arguments, **named)
             self._recording.at(f"after {point}")
             return result

@@ -12,7 +12,7 @@ class Row:
     Attributes:
         layer: "1 ports", "2 kills", "3 disk states" or "4 faults".
         scenario: what was under way, "first rotation" for example.
-        store: where the keys are: "file".
+        store: where the keys are: "file" or "token".
         points: places at which it was cut, or a fault was put in.
         states: distinct states of disk and servers that were recovered from.
         stranded: devices that could not reach their gateway afterwards; must be 0.

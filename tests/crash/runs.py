@@ -40,6 +40,7 @@ class Scenario:
         last_id: of the rotation that has to have ended then.
         rotates: whether the new pair has to be live at the end.
         mend: what the operator changes on the servers before it can end.
+        store: where the keys are.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Scenario:
     last_id: str = "certs-1"
     rotates: bool = True
     mend: Callable[[Servers], None] | None = None
+    store: str = "file"
 
 
 def silent(progress: Progress) -> None:

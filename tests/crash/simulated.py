@@ -25,12 +25,14 @@ from fioagent.est import HttpEst
 from fioagent.factory import certificates, ecies, provision
 from fioagent.gateway import HttpGateway
 from fioagent.http import Response, Session
-from fioagent.model import CredentialRef
+from fioagent.keystore.token_store import TokenKeyStore
+from fioagent.model import CredentialRef, Store
 from fioagent.ports import Disk, Est, Gateway, KeyStore, Moment, Services
 from fioagent.x509 import Certificate, spki_der
 from tests.crash import servers as factory
 from tests.crash.memory import File, MemoryDisk
 from tests.crash.servers import Servers
+from tests.crash.simulated_token import SimulatedToken
 from tests.world import BUNDLE, PLAIN, SECRET
 
 UUID: Final = "4f0c3a5e-0d7e-4c58-9f0b-5b0d8d2f7a11"
@@ -235,9 +237,10 @@ class Simulation:
         self.services.start()
 
     def live_key(self) -> str:
-        """The path that sota.toml names, by a plain search of its text."""
+        """The path or id that sota.toml names, by a plain search of its text."""
         text = self.disk.read(f"{self.storage}/sota.toml").decode()
-        return text.partition('tls_pkey_path = "')[2].partition('"')[0]
+        name = 'tls_pkey_id = "' if "[p11]" in text else 'tls_pkey_path = "'
+        return text.partition(name)[2].partition('"')[0]
 
     def pass_time(self, seconds: int) -> None:
         """For servers and device alike."""
@@ -262,13 +265,23 @@ def opened(  # noqa: PLR0917  # the ports, one by one
     wrap: Wrap = no_wrap,
 ) -> Iterator[Agent]:
     """The agent of the device below ``root``, on any disk, with ``wrap`` around each port."""
-    disk, device_clock = wrap(disk, "disk"), wrap(clock, "clock")
+    real, disk, device_clock = disk, wrap(disk, "disk"), wrap(clock, "clock")
     environ = environment(root)
     with agent.opened([], environ, clock=device_clock, disk=disk) as found:
         device = found.device
+        if device.site.store is Store.PKCS11:
+            token = wrap(SimulatedToken(_in_memory(real), device.site.storage), "token")
+            device = dataclasses.replace(device, keys=TokenKeyStore(token, device.live_credential))
         sessions = SimulatedSessions(servers, device.keys, device.sessions.trusted_roots, wrap)
         device = dataclasses.replace(device, sessions=sessions, services=wrap(services, "services"))
         yield Agent(device, environ["SECRETS_DIR"])
+
+
+def _in_memory(disk: Disk) -> MemoryDisk:
+    """Tokens are simulated on no other."""
+    if not isinstance(disk, MemoryDisk):
+        raise TypeError(disk)
+    return disk
 
 
 def environment(root: str) -> dict[str, str]:
@@ -343,5 +356,23 @@ def in_memory() -> Simulation:
     file = disk.entries[config]
     assert isinstance(file, File)
     disk.entries[config] = dataclasses.replace(file, time=CONFIG_TIME)
+    simulation.services.start()
+    return simulation
+
+
+def with_a_token() -> Simulation:
+    """The same with its key in a token, as lmp-device-register leaves it."""
+    simulation = in_memory()
+    entries, storage = simulation.disk.entries, simulation.storage
+    key = entries.pop(f"{storage}/pkey.pem")
+    assert isinstance(key, File)
+    entries[f"{storage}/pkey.01.tls.pem"] = key
+    entries[f"{storage}/public.01.tls.pem"] = File(simulation.servers.public_key.encode(), 0o600)
+    entries[f"{storage}/client.03.client.pem"] = entries.pop(f"{storage}/client.pem")
+    text = sota_toml(storage).decode().replace('source = "file"', 'source = "pkcs11"')
+    text = text.replace('ca_source = "pkcs11"', 'ca_source = "file"').partition("tls_pkey_path")[0]
+    text += '\n[p11]\nmodule = "simulated"\npass = "1234"\n'
+    text += 'tls_pkey_id = "01"\ntls_clientcert_id = "03"\n'
+    entries[f"{storage}/sota.toml"] = File(text.encode(), 0o640)
     simulation.services.start()
     return simulation

@@ -32,7 +32,7 @@ def rotated() -> Simulation:
 
 def committed() -> Simulation:
     """Cut off right before the new pair is used for the first time."""
-    return cut_before("GET /config")
+    return cut_before(in_memory, "GET /config")
 
 
 def another_key() -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -299,7 +300,9 @@ def test_a_part_of_the_cuts(after: After) -> None:
 
 def test_a_device_that_goes_another_way_is_told() -> None:
     """The layer fails where a promise does: here the gateway refuses, and it should not."""
-    scenario = Scenario("first rotation", scenarios.forgotten, rotate("certs-1"))
+    scenario = Scenario(
+        "first rotation", partial(scenarios.forgotten, in_memory), rotate("certs-1")
+    )
 
     found = ports.examined(ports.Part(scenario, After.BOOT, 3, share=0))
 
@@ -359,7 +362,9 @@ def test_a_week_of_a_gateway_that_is_down() -> None:
 
 
 def test_rows_add_up() -> None:
-    scenario = Scenario("given up", scenarios.refused_by_est, rotate("certs-1"), rotates=False)
+    scenario = Scenario(
+        "given up", partial(scenarios.refused_by_est, in_memory), rotate("certs-1"), rotates=False
+    )
 
     row = ports.row(scenario, share=0, jobs=1)
 
