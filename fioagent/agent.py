@@ -221,7 +221,7 @@ def opened(
     merged = site.read_sota(disk, paths)
     place = site.site_of(merged, paths, configured.sota_paths)
     keys = _key_store(place, disk, environ, lambda: site.read_sota(disk, paths))
-    sessions = HttpSessions(disk, keys, lambda: site.read_sota(disk, paths), configured.config_url)
+    sessions = HttpSessions(disk, keys, lambda: site.read_sota(disk, paths), configured)
     services = _services(configured.services_manager, clock)
     try:
         yield Agent(

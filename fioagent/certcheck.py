@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from fioagent import chain, der
 from fioagent.errors import PeerError, TemporaryError
 from fioagent.x509 import Certificate, CertificateError
 
 MAX_DER = 8 * 1024  # bytes; tokens and OP-TEE's heap take no more
+_DAY = timedelta(days=1)
 _FUTURE_LIMIT = timedelta(hours=24)
-_WEAK_HASHES = frozenset(("md5", "sha1"))
 _KNOWN_CRITICAL = frozenset(
     (
         ExtensionOID.KEY_USAGE,
@@ -43,13 +43,14 @@ class Policy:
         allow_san_loss: estserver drops the SubjectAltName that it asks for.
         require_chain: refuse a certificate whose issuer is nowhere at hand.
         skew: how far the server's clock may be ahead of ours without a word.
-        minimum_life: less than this left, and the certificate is no use.
+        minimum_life: less than this left, and the certificate is no use. None: a day, or
+            a tenth of its whole life where that is less.
     """
 
     allow_san_loss: bool = False
     require_chain: bool = False
     skew: timedelta = timedelta(minutes=10)
-    minimum_life: timedelta = timedelta(days=1)
+    minimum_life: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ def check(
     spki: bytes,
     renewed: Certificate,
     roots: Sequence[Certificate],
+    company: Sequence[Certificate] = (),
     now: datetime,
     policy: Policy,
 ) -> Issued:
@@ -76,6 +78,7 @@ def check(
         spki: DER SubjectPublicKeyInfo of the new key.
         renewed: the live certificate.
         roots: the configured trust anchors.
+        company: other issuers, such as the server's cacerts; not trusted for that.
         now: the device's clock, plausible.
         policy: what the factory allows.
 
@@ -99,15 +102,15 @@ def check(
             *_validity(new, now, policy),
             *_usage(new.parsed),
             *_form(new),
-            *_issuer(new, [*others, *roots], policy),
+            *_issuer(new, [*others, *company], roots, now, policy),
         ]
     except (ValueError, KeyError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
         raise _refused(f"it is malformed: {error}") from error
     return Issued(new, tuple(warnings))
 
 
-def _refused(why: str) -> PeerError:
-    return PeerError(f"cannot use the certificate that the EST server issued: {why}")
+def _refused(why: str, hint: str | None = None) -> PeerError:
+    return PeerError(f"cannot use the certificate that the EST server issued: {why}", hint=hint)
 
 
 def _parsed(encoded: bytes) -> Certificate | None:
@@ -129,9 +132,10 @@ def _identity(new: Certificate, renewed: Certificate, policy: Policy) -> list[st
         if _loose(new.parsed.subject) != _loose(renewed.parsed.subject):
             raise _refused(f"its subject is {new.subject!r}, not {renewed.subject!r}")
         warnings.append("the server re-encoded the subject")
-    if _names(new.parsed) != _names(renewed.parsed):
-        if not policy.allow_san_loss or _names(new.parsed):
-            raise _refused("its SubjectAltName is not that of the live one")
+    if _names(new) != _names(renewed):
+        if not policy.allow_san_loss or _names(new):
+            hint = None if _names(new) else "est.allow_san_loss takes it without one"
+            raise _refused("its SubjectAltName is not that of the live one", hint)
         warnings.append("the server dropped the SubjectAltName")
     if not same_issuer:
         warnings.append("issued by another CA than the one before")
@@ -143,12 +147,13 @@ def _loose(name: x509.Name) -> list[frozenset[tuple[str, str | bytes]]]:
     return [frozenset((a.oid.dotted_string, a.value) for a in rdn) for rdn in name.rdns]
 
 
-def _names(certificate: x509.Certificate) -> frozenset[x509.GeneralName]:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
+def _names(certificate: Certificate) -> frozenset[bytes]:
+    """DER of each GeneralName: some kinds the library does not read, RFC 5280 section 4.2.1.6."""
+    if certificate.san_der is None:
         return frozenset()
-    return frozenset(found.value)
+    value = der.read_one(certificate.san_der).children()[-1].expect(der.OCTET_STRING)
+    names = der.read_one(value.content).expect(der.SEQUENCE).content
+    return frozenset(each.encoded for each in der.read_all(names))
 
 
 def _validity(new: Certificate, now: datetime, policy: Policy) -> list[str]:
@@ -159,8 +164,11 @@ def _validity(new: Certificate, now: datetime, policy: Policy) -> list[str]:
             f"it expired on {new.not_after:%Y-%m-%d %H:%M} UTC, "
             f"and the device's clock says {now:%Y-%m-%d %H:%M}"
         )
-    if new.not_after - now < policy.minimum_life:
-        raise _refused(f"it expires within {policy.minimum_life}")
+    least = policy.minimum_life
+    if least is None:
+        least = min(_DAY, (new.not_after - new.not_before) / 10)
+    if new.not_after - now < least:
+        raise _refused(f"it expires within {least} (est.minimum_life)")
     ahead = new.not_before - now
     if ahead > _FUTURE_LIMIT:
         # A clock that is behind is the likely reason, and time mends it.
@@ -206,36 +214,30 @@ def _form(new: Certificate) -> list[str]:
         if extension.critical and extension.oid not in _KNOWN_CRITICAL:
             raise _refused(f"unknown critical extension {extension.oid.dotted_string}")
     algorithm = certificate.signature_hash_algorithm
-    if algorithm is not None and algorithm.name in _WEAK_HASHES:
+    if algorithm is not None and algorithm.name in chain.WEAK_HASHES:
         raise _refused(f"it is signed with {algorithm.name}")
     if not 0 < certificate.serial_number < 1 << 159:
         return ["its serial number is longer than RFC 5280 allows"]
     return []
 
 
-def _issuer(new: Certificate, known: Sequence[Certificate], policy: Policy) -> list[str]:
-    """Signature of the issuer, where an issuer is at hand.
+def _issuer(
+    new: Certificate,
+    company: Sequence[Certificate],
+    roots: Sequence[Certificate],
+    now: datetime,
+    policy: Policy,
+) -> list[str]:
+    """The way to a configured root, as far as issuers are at hand.
 
     estserver sends roots without the CA that issued, so its absence is no error by default.
     """
-    named = [candidate for candidate in known if candidate.subject_der == new.issuer_der]
-    for candidate in named:
-        try:
-            new.parsed.verify_directly_issued_by(candidate.parsed)
-        except (InvalidSignature, ValueError, TypeError):
-            continue
-        _require_strong(candidate)
-        return []
-    if named:
-        raise _refused("its signature is not that of the issuer it names")
+    try:
+        found = chain.path(new, company, roots, now)
+    except chain.ChainError as error:
+        raise _refused(str(error)) from error
+    if found.anchored:
+        return [*found.notes]
     if policy.require_chain:
-        raise _refused(f"its issuer {new.issuer!r} is nowhere at hand (est.require_chain)")
-    return []
-
-
-def _require_strong(issuer: Certificate) -> None:
-    key = issuer.parsed.public_key()
-    weak_rsa = isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048
-    weak_ec = isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < 224
-    if weak_rsa or weak_ec:
-        raise _refused("the key of its issuer is too short")
+        raise _refused(f"its {found.end} (est.require_chain)")
+    return [*found.notes, f"not checked up to a root: {found.end}"]

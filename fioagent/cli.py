@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fioagent import __version__, fioconfig, launch, log, stopping
+from fioagent import __version__, estcli, fioconfig, launch, log, stopping
 from fioagent.errors import AgentError, PeerError, TemporaryError
 from fioagent.log import Log
 from fioagent.model import Exit
@@ -256,6 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(commands.add_parser)
     lent = fioconfig.Console(_say, _emit, _note, _exit_of, _rotate)
     fioconfig.add(commands.add_parser, common, lent)
+    estcli.add(commands.add_parser, common, lent)
     return parser
 
 

@@ -6,7 +6,8 @@ with 8-bit characters). So names travel as bytes, and the
 structures around them are read and written here. DER unless ``ber`` is asked
 for: Java EST servers send their PKCS#7 with indefinite lengths.
 
-Pure; no recursion deeper than MAX_DEPTH, no memory beyond slices of the input.
+Pure; no recursion deeper than MAX_DEPTH, no memory beyond slices of the input,
+and no more than MAX_ELEMENTS of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_DEPTH = 16
+MAX_ELEMENTS = (
+    4096  # in a row; a message of nothing but empty ones would cost a hundred times itself
+)
 
 BOOLEAN = 0x01
 INTEGER = 0x02
@@ -77,10 +81,12 @@ def read_one(data: bytes, *, ber: bool = False) -> Element:
 
 
 def read_all(data: bytes, *, ber: bool = False) -> list[Element]:
-    elements = []
+    elements: list[Element] = []
     offset = 0
     while offset < len(data):
         element, offset = _element(data, offset, 0, ber=ber)
+        if len(elements) == MAX_ELEMENTS:
+            raise DerError(f"more than {MAX_ELEMENTS} elements")
         elements.append(element)
     return elements
 
@@ -121,6 +127,26 @@ def _indefinite(data: bytes, offset: int, depth: int, *, ber: bool) -> tuple[Ele
         _, inner = _element(data, inner, depth + 1, ber=True)
     end = inner + 2
     return Element(tag, data[start:inner], data[offset:end]), end
+
+
+def dotted(element: Element) -> str:
+    """The OBJECT IDENTIFIER as people write it.
+
+    Raises:
+        DerError: another element, or an arc that is cut off or beyond all measure.
+    """
+    arcs, value = [], 0
+    for octet in element.expect(OID).content:
+        value = value << 7 | octet & 0x7F
+        if value >> 128:
+            raise DerError("an arc of more than 128 bits")
+        if not octet & 0x80:
+            arcs.append(value)
+            value = 0
+    if not arcs or element.content[-1] & 0x80:
+        raise DerError("an object identifier that is cut off")
+    top = min(arcs[0] // 40, 2)
+    return ".".join(str(arc) for arc in (top, arcs[0] - 40 * top, *arcs[1:]))
 
 
 def encode(tag: int, *contents: bytes) -> bytes:

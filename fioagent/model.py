@@ -6,7 +6,7 @@ import enum
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 RotationId = NewType("RotationId", str)  # [A-Za-z0-9_-]{1,63}: the event server drops others
 Facts = Mapping[str, "str | int | bool"]  # what a phase wrote down; digests and references only
@@ -52,6 +52,18 @@ SOTA_KEYS: Mapping[Store, tuple[str, str]] = {
     Store.FILE: ("import.tls_pkey_path", "import.tls_clientcert_path"),
     Store.PKCS11: ("p11.tls_pkey_id", "p11.tls_clientcert_id"),
 }
+
+
+class Issuance(NamedTuple):
+    """What an EST server has answered to a request.
+
+    Attributes:
+        certificates: DER, in the order sent.
+        notes: what was odd about the answer, and no reason to refuse it.
+    """
+
+    certificates: list[bytes]
+    notes: tuple[str, ...] = ()
 
 
 class Exit(enum.IntEnum):

@@ -32,8 +32,7 @@ def certificates(message: bytes) -> list[bytes]:
 
 def _certificates(message: bytes) -> list[bytes]:
     content_info = der.read_one(message, ber=True).expect(der.SEQUENCE).children(ber=True)
-    if len(content_info) != 2 or content_info[0].expect(der.OID).content != _SIGNED_DATA:
-        raise Pkcs7Error("not a certs-only PKCS#7 message: the content is not SignedData")
+    _require_frame(content_info)
     explicit = content_info[1].expect(der.context(0)).children(ber=True)
     if len(explicit) != 1:
         raise Pkcs7Error("not a certs-only PKCS#7 message: no SignedData inside")
@@ -53,3 +52,14 @@ def _certificates(message: bytes) -> list[bytes]:
     if len(found) > MAX_CERTIFICATES:
         raise Pkcs7Error(f"{len(found)} certificates where at most {MAX_CERTIFICATES} make sense")
     return found
+
+
+def _require_frame(content_info: list[der.Element]) -> None:
+    """ContentInfo with SignedData in it, RFC 5652 section 3."""
+    tags = [element.tag for element in content_info]
+    if tags[:2] == [der.INTEGER, der.SET]:  # opencertserver before April 2026
+        raise Pkcs7Error("not a certs-only PKCS#7 message: SignedData without its ContentInfo")
+    if tags == [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:  # Trustpoint before November 2025
+        raise Pkcs7Error("not a certs-only PKCS#7 message: it is a bare certificate")
+    if len(content_info) != 2 or content_info[0].expect(der.OID).content != _SIGNED_DATA:
+        raise Pkcs7Error("not a certs-only PKCS#7 message: the content is not SignedData")

@@ -6,19 +6,20 @@ The rotation is written against these and nothing else. Built once, in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from fioagent.model import CredentialRef, ObjectIds, RotationId
+from fioagent.model import CredentialRef, Issuance, ObjectIds, RotationId
 
 if TYPE_CHECKING:
     import ssl
 
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    from fioagent.csrattrs import Demands
     from fioagent.x509 import Certificate
 
 
@@ -113,8 +114,15 @@ class KeyStore(Protocol):
         """ConfigError where an object stands at the place of ``credential``."""
         ...
 
-    def generate(self, credential: CredentialRef, like: CredentialRef, *, announced: bool) -> None:
-        """A durable key pair at its place, of the kind of ``like``.
+    def generate(
+        self,
+        credential: CredentialRef,
+        like: CredentialRef,
+        *,
+        announced: bool,
+        curve: str | None = None,
+    ) -> None:
+        """A durable key pair at its place, on ``curve`` or of the kind of ``like``.
 
         ``announced``: the one that is there has to stay, because a gateway may know it.
         """
@@ -249,8 +257,24 @@ class Gateway(Protocol):
 class Est(Protocol):
     """An EST server, spoken to with one credential."""
 
-    def reenroll(self, request_der: bytes) -> list[bytes]:
-        """DER certificates of a simplereenroll answer.
+    def csrattrs(self, renewed_san: bytes | None) -> Demands:
+        """What a request has to have; ``known`` is False where nobody could be asked."""
+        ...
+
+    def cacerts(self) -> list[bytes]:
+        """DER certificates of the CA, of which none is trusted for that.
+
+        Raises TemporaryError, PeerError.
+        """
+        ...
+
+    def reenroll(
+        self, request_der: bytes, linked: Callable[[bytes], bytes] | None = None
+    ) -> Issuance:
+        """A simplereenroll answer to ``request_der``.
+
+        With ``linked``, to the request that it makes for the tls-unique of the new
+        connection of TLS 1.2 over which it goes out.
 
         Raises TemporaryError (``retry_after_s`` on 202, 429, 503), PeerError on a refusal.
         """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from fioagent.errors import ConfigError
 from fioagent.model import CredentialRef
 from fioagent.ports import Disk, KeyStore
+from fioagent.settings import Settings
 from fioagent.sota import Sota
 from fioagent.x509 import Certificate, CertificateError, pem_certificates
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from fioagent.est import HttpEst
     from fioagent.gateway import HttpGateway
     from fioagent.http import Session
+
+EST: Final = "est"
+GATEWAY: Final = "gateway"
 
 # HTTP is imported with the first connection: "fioagent status" makes none and starts faster.
 
@@ -28,30 +33,30 @@ class HttpSessions:
         disk: Disk,
         keys: KeyStore,
         sota: Callable[[], Sota],
-        config_url: str | None = None,
+        settings: Settings,
     ) -> None:
-        """``config_url``: where the configuration is, instead of /config of tls.server."""
-        self._config_url = config_url or None
+        self._settings = settings
+        self._config_url = settings.config_url or None
         self._disk = disk
         self._keys = keys
         self._sota = sota
-        self._sessions: dict[tuple[str, CredentialRef], Session] = {}
+        self._sessions: dict[tuple[str, CredentialRef, str], Session] = {}
 
     def gateway(self, credential: CredentialRef) -> HttpGateway:
         from fioagent.gateway import HttpGateway  # noqa: PLC0415  # see above
 
-        session = self._session(self._sota().require("tls.server"), credential)
+        session = self._session(self._sota().require("tls.server"), credential, GATEWAY)
         if self._config_url is None:
             return HttpGateway(session)
-        return HttpGateway(session, self._session(self._config_url, credential))
+        return HttpGateway(session, self._session(self._config_url, credential, GATEWAY))
 
     def est(self, url: str, credential: CredentialRef) -> HttpEst:
         from fioagent.est import HttpEst  # noqa: PLC0415  # see above
 
-        return HttpEst(self._session(url, credential))
+        return HttpEst(self._session(url, credential, EST))
 
     def trusted_roots(self) -> list[Certificate]:
-        path, content = self._anchors()
+        path, content = self._anchors(GATEWAY)
         try:
             roots = pem_certificates(content)
         except CertificateError as error:
@@ -64,23 +69,35 @@ class HttpSessions:
         for session in self._sessions.values():
             session.close()
 
-    def _session(self, url: str, credential: CredentialRef) -> Session:
-        from fioagent import tls  # noqa: PLC0415  # see above
-        from fioagent.http import Session  # noqa: PLC0415  # see above
-
-        session = self._sessions.get((url, credential))
+    def _session(self, url: str, credential: CredentialRef, peer: str) -> Session:
+        session = self._sessions.get((url, credential, peer))
         if session is None:
-            path, content = self._anchors()
-            try:
-                context = tls.client_context(content)
-            except ssl.SSLError as error:
-                raise ConfigError(
-                    f"cannot use the trust file {path}: no certificate in it"
-                ) from error
-            self._keys.use_for_tls(credential, context)
-            session = self._sessions[url, credential] = Session(url, context)
+            session = self._sessions[url, credential, peer] = self._new(url, credential, peer)
         return session
 
-    def _anchors(self) -> tuple[str, bytes]:
-        path = self._sota().require("import.tls_cacert_path")
+    def _new(self, url: str, credential: CredentialRef, peer: str) -> Session:
+        from fioagent import tls  # noqa: PLC0415  # see above
+        from fioagent.http import EST_LIMIT, Limits, Session  # noqa: PLC0415  # see above
+
+        path, content = self._anchors(peer)
+        known, limits, choices = self._settings, Limits(), tls.Choices()
+        if peer == EST:
+            limits = Limits(EST_LIMIT, known.est_timeout.total_seconds())
+            choices = tls.Choices(
+                strict=known.est_strict_x509,
+                common_name=known.est_accept_common_name,
+                send_chain=known.est_send_chain,
+            )
+        try:
+            context = tls.client_context(content, choices)
+        except ssl.SSLError as error:
+            raise ConfigError(f"cannot use the trust file {path}: no certificate in it") from error
+        self._keys.use_for_tls(credential, context)
+        parts = urlsplit(url)
+        proxy = known.proxy_to(peer, parts.hostname or "", parts.port or 443)
+        return Session(url, context, proxy, limits)
+
+    def _anchors(self, peer: str) -> tuple[str, bytes]:
+        path = self._settings.est_trust_file if peer == EST else None
+        path = path or self._sota().require("import.tls_cacert_path")
         return path, self._disk.read(path)

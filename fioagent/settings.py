@@ -15,19 +15,21 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from fioagent import forms, sota
+from fioagent import forms, proxy, sota
+from fioagent.catalogue import KEYS
 from fioagent.certcheck import Policy
 from fioagent.errors import ConfigError
 from fioagent.ports import Disk
+from fioagent.proxy import Proxy
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-MOST_ISSUANCES: Final = 9  # as many as the kept journals can tell of
 DIRECTORIES: Final = ("/usr/lib/fioagent", "/etc/fioagent")
 # systemd reads both for the service, the later one last.
+_LOWER: Final = {"HTTPS_PROXY": "https_proxy", "NO_PROXY": "no_proxy"}  # as curl takes them
 ENVIRONMENT_FILES: Final = ("/etc/default/fioconfig", "/etc/default/fioagent")
 
 
@@ -44,14 +46,28 @@ class Settings:
     config_url: str | None = None
     daemon_interval: timedelta = timedelta(minutes=5)
     est_server: str | None = None
+    est_label: str | None = None
+    est_trust_file: str | None = None
+    est_timeout: timedelta = timedelta(minutes=1)
+    est_csrattrs: bool = True
+    est_cacerts: bool = True
+    est_proof_of_possession: str = "asked"
+    est_send_chain: bool = False
+    est_strict_x509: bool = False
+    est_accept_common_name: bool = False
     est_allow_san_loss: bool = False
     est_require_chain: bool = False
+    est_minimum_life: timedelta | None = None
+    est_clock_skew: timedelta = timedelta(minutes=10)
     rotation_due_at: float = 0.66
     rotation_due_before_expiry: timedelta | None = None
     rotation_spread: timedelta = timedelta(days=14)
     rotation_window: timedelta = timedelta()
     rotation_issuances_per_day: int = 6
     rotation_trust_check: str = "gateway"
+    proxy_url: str | None = None
+    proxy_use_for: tuple[str, ...] = ()
+    proxy_except: tuple[str, ...] = ()
     handlers_directory: str = "/usr/share/fioconfig/handlers"
     handlers_run: str = "auto"
     handlers_timeout: timedelta = timedelta(minutes=5)
@@ -66,178 +82,22 @@ class Settings:
         return Policy(
             allow_san_loss=self.est_allow_san_loss,
             require_chain=self.est_require_chain,
-            minimum_life=timedelta(days=1),
+            skew=self.est_clock_skew,
+            minimum_life=self.est_minimum_life,
         )
 
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What is known of a setting.
-
-    Attributes:
-        read: from TOML; TypeError or ValueError says what is wrong with it.
-        unit: of the value, in words.
-        meaning: one line.
-        variable: fioconfig's name of it; None where it has none.
-        read_text: from that variable.
-    """
-
-    read: Callable[[Any], Any]
-    unit: str
-    meaning: str
-    variable: str | None = None
-    read_text: Callable[[str], Any] | None = None
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("it is not a string")
-    return value
-
-
-def _some_text(value: Any) -> str:
-    if not _text(value):
-        raise ValueError("it is empty")
-    return str(value)
-
-
-def _https(value: Any) -> str:
-    if not forms.is_https(_text(value)):
-        raise ValueError("only https://HOST[:PORT]/PATH is safe")
-    return str(value)
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("it is not true or false")
-    return value
-
-
-def _flag_text(value: str) -> bool:
-    # Go's strconv.ParseBool, by which fioconfig reads it.
-    if value.lower() in ("1", "t", "true"):
-        return True
-    if value.lower() in ("0", "f", "false"):
-        return False
-    raise ValueError("it is not true or false")
-
-
-def _share(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError("it is not a number")
-    if not 0.0 < value <= 1.0:
-        raise ValueError("it is not between 0 and 1")
-    return float(value)
-
-
-def _issuances(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError("it is not a whole number")
-    if value not in range(1, MOST_ISSUANCES + 1):
-        raise ValueError(f"it is not between 1 and {MOST_ISSUANCES}")
-    return value
-
-
-def _duration(value: Any) -> timedelta:
-    return forms.duration(_text(value))
-
-
-def _handler_limit(value: Any) -> timedelta:
-    found = _duration(value)
-    if not timedelta(seconds=1) <= found <= timedelta(hours=1):
-        raise ValueError("it is not between 1s and 1h")
-    return found
-
-
-def _interval(value: str) -> timedelta:
-    found = forms.duration(_text(value))
-    if found < timedelta(seconds=1):
-        raise ValueError("it is less than a second")
-    return found
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError("it is not a list of strings")
-    return tuple(value)
-
-
-def _paths_text(value: str) -> tuple[str, ...]:
-    found = tuple(path for path in value.split(",") if path)
-    if not found:
-        raise ValueError("it names no path")
-    return found
-
-
-def _choice(*choices: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if _text(value) not in choices:
-            raise ValueError(f"it is none of {', '.join(choices)}")
-        return str(value)
-
-    return read
-
-
-KEYS: Final[Mapping[str, Key]] = {
-    "config.secrets_directory": Key(
-        _some_text, "path", "where configuration is extracted to", "SECRETS_DIR", _some_text
-    ),
-    "config.unsafe_handlers": Key(
-        _flag,
-        "true or false",
-        "run handlers from anywhere, not from /usr/share/fioconfig/handlers alone",
-        "UNSAFE_CALLBACKS",
-        _flag_text,
-    ),
-    "config.url": Key(
-        _https, "URL", "of the configuration, instead of tls.server/config", "CONFIG_URL", _https
-    ),
-    "daemon.interval": Key(
-        _interval, "duration", "from check-in to check-in", "DAEMON_INTERVAL", _interval
-    ),
-    "est.server": Key(_text, "URL", "EST server, https://HOST:PORT/.well-known/est"),
-    "est.allow_san_loss": Key(
-        _flag, "true or false", "take a certificate without the SubjectAltName of the old one"
-    ),
-    "est.require_chain": Key(
-        _flag, "true or false", "refuse a certificate whose issuer is nowhere at hand"
-    ),
-    "rotation.due_at": Key(
-        _share, "share, 0 to 1", "of the certificate's life, after which it is due"
-    ),
-    "rotation.due_before_expiry": Key(
-        _duration, "duration", "due so long before the end instead of by rotation.due_at"
-    ),
-    "rotation.spread": Key(
-        _duration, "duration", "over which devices with equal certificates spread"
-    ),
-    "rotation.window": Key(
-        _duration, "duration", "over which a fleet spreads after a trigger without WINDOW"
-    ),
-    "rotation.issuances_per_day": Key(
-        _issuances, "count, 1 to 9", "certificates that may be requested within a day"
-    ),
-    "rotation.trust_check": Key(
-        _choice("gateway", "est", "none"),
-        "gateway, est, none",
-        "who has to take the new pair in a handshake before the gateway is told of it",
-    ),
-    "handlers.directory": Key(_some_text, "path", "where the programs of OnChanged have to lie"),
-    "handlers.run": Key(
-        _choice("auto", "direct", "systemd-run"),
-        "auto, direct, systemd-run",
-        "as children, as units of their own, or auto: the latter from inside a sandbox",
-    ),
-    "handlers.timeout": Key(_handler_limit, "duration, 1s to 1h", "that each handler may take"),
-    "actions.directory": Key(_some_text, "path", "remote actions that this image knows"),
-    "services.manager": Key(
-        _choice("auto", "systemd", "none"), "auto, systemd, none", "who restarts services"
-    ),
-    "services.restart": Key(_texts, "units", "that hold the credential in memory"),
-    "sota.paths": Key(
-        _texts, "paths", "where sota.toml is searched, in order", "SOTA_DIR", _paths_text
-    ),
-}
+    def proxy_to(self, peer: str, host: str, port: int) -> Proxy | None:
+        """On the way to ``peer``, "est" or "gateway"; None where none is to be used."""
+        if self.proxy_url is None or peer not in self.proxy_use_for:
+            return None
+        if proxy.is_excepted(host, port, self.proxy_except):
+            return None
+        try:
+            return proxy.parse(self.proxy_url)
+        except ValueError as error:
+            # Only now: the variable belongs to other programs too, which know other kinds.
+            origin = self.origins.get("proxy.url", "the settings")
+            raise ConfigError(f"cannot use proxy.url, {origin}: {error}") from error
 
 
 def load(disk: Disk, environ: Mapping[str, str]) -> Settings:
@@ -250,7 +110,8 @@ def load(disk: Disk, environ: Mapping[str, str]) -> Settings:
             origins[key] = path
     for origin, variables in _environments(disk, environ):
         for key, known in KEYS.items():
-            text = variables.get(known.variable or "", "")
+            name = known.variable or ""
+            text = variables.get(name, "") or variables.get(_LOWER.get(name, ""), "")
             if text and known.read_text is not None:
                 name = f"{known.variable} in {origin}"
                 values[key.replace(".", "_", 1)] = _checked(name, known.read_text, text)
@@ -310,6 +171,8 @@ def _checked(name: str, read: Callable[[Any], Any], value: Any) -> Any:
 def value_of(settings: Settings, key: str) -> str | bool | float | list[str] | None:
     """As TOML and JSON write it; a duration is text such as "24h"."""
     value = getattr(settings, key.replace(".", "_", 1))
+    if key == "proxy.url" and value is not None:
+        return proxy.shown(value)
     if isinstance(value, timedelta):
         return forms.duration_text(value)
     found: str | bool | float | list[str] | None = (

@@ -12,13 +12,14 @@ import contextlib
 import socket
 import ssl
 import time
+from dataclasses import dataclass
 from typing import Final
 
-from fioagent import openssl
+from fioagent import dial, openssl
 from fioagent.errors import AgentError, CredentialRefusedError, TemporaryError
+from fioagent.line import HANDSHAKE_TIMEOUT_S
+from fioagent.proxy import Proxy
 
-CONNECT_TIMEOUT_S: Final = 15.0
-HANDSHAKE_TIMEOUT_S: Final = 30.0  # in all, however it drips
 # How long a silent TLS 1.3 server may still send its verdict, as a multiple of
 # the time that connecting took. Servers in the field answer with a session
 # ticket within one round trip; this is for those that do not.
@@ -42,14 +43,36 @@ _ALERT_HINTS: Final = {
     "certificate revoked": "the operator has to look at the factory's list of revoked CAs",
 }
 _SSL_OP_TLSEXT_PADDING: Final = 1 << 4  # in OP_ALL, and without a name in Python
+_TLS_HINTS: Final = {
+    "WRONG_VERSION_NUMBER": "is plain HTTP, or another program, on this port?",
+    "HTTP_REQUEST": "is plain HTTP on this port?",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "TLS 1.2 and 1.3 are spoken here, and no older one",
+    "UNSUPPORTED_PROTOCOL": "TLS 1.2 and 1.3 are spoken here, and no older one",
+}
 
 
-def client_context(anchors_pem: bytes) -> ssl.SSLContext:
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What servers that are not as they should be may need.
+
+    Attributes:
+        strict: VERIFY_X509_STRICT, RFC 5280 to the letter.
+        common_name: a server's name may stand in the common name alone.
+        send_chain: issuers out of the trust file go out behind our certificate.
+    """
+
+    strict: bool = False
+    common_name: bool = False
+    send_chain: bool = False
+
+
+def client_context(anchors_pem: bytes, choices: Choices | None = None) -> ssl.SSLContext:
     """A client context that trusts ``anchors_pem`` and nothing else, TLS 1.2 or later.
 
     Raises:
         ssl.SSLError: no certificate in ``anchors_pem``.
     """
+    choices = choices or Choices()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -59,21 +82,24 @@ def client_context(anchors_pem: bytes) -> ssl.SSLContext:
     # Python 3.13 sets it in its default context; the PKI of Foundries' own
     # documents has a root whose basicConstraints are not critical.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if choices.strict:
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
     # RFC 9525 drops the common name; a server has to have a SubjectAltName.
-    context.hostname_checks_common_name = False
+    context.hostname_checks_common_name = choices.common_name
     # NO_TICKET: no connection is taken up again, so under TLS 1.2 none is asked for; under
     # 1.3 OpenSSL has no way to say so.
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     # 200 bytes of nothing at each handshake, for load balancers of 2013 (RFC 7685); Go,
     # and so fioconfig, never sent them.
     context.options &= ~_SSL_OP_TLSEXT_PADDING
-    with contextlib.suppress(openssl.OpenSslError):
-        # estserver answers 401 to two certificates, and Python has no switch for it.
-        openssl.send_leaf_only(context)
+    if not choices.send_chain:
+        with contextlib.suppress(openssl.OpenSslError):
+            # estserver answers 401 to two certificates, and Python has no switch for it.
+            openssl.send_leaf_only(context)
     return context
 
 
-def handshake(context: ssl.SSLContext, host: str, port: int) -> None:
+def handshake(context: ssl.SSLContext, host: str, port: int, proxy: Proxy | None = None) -> None:
     """A whole handshake and the server's verdict on our certificate; no byte of HTTP.
 
     Raises:
@@ -82,7 +108,7 @@ def handshake(context: ssl.SSLContext, host: str, port: int) -> None:
     """
     attempt = _Handshake(context, host)
     try:
-        with socket.create_connection((host, port), CONNECT_TIMEOUT_S) as line:
+        with dial.connect(host, port, proxy) as line:
             attempt.run(line)
     except OSError as error:
         alert = refusal(error)
@@ -180,7 +206,11 @@ def explained(error: OSError, host: str, port: int) -> AgentError:
     if unsigned is not None:
         raise unsigned  # a person, or a mistake of ours
     if isinstance(error, ssl.SSLError):
-        return TemporaryError(f"cannot speak TLS with {peer}: {_plain(error.reason or str(error))}")
+        reason = error.reason or ""
+        return TemporaryError(
+            f"cannot speak TLS with {peer}: {_plain(reason or str(error))}",
+            hint=_TLS_HINTS.get(reason),
+        )
     if isinstance(error, socket.gaierror):
         return TemporaryError(
             f"cannot find {host}: {error.strerror}", hint="check the network and the name server"

@@ -53,6 +53,8 @@ def meaning(phase: Phase, facts: Facts) -> str:
     """What is true now."""
     if phase is Phase.BEGUN and "lost" in facts:
         return f"{_MEANINGS[phase].format_map(facts)} (no key opens {facts['lost']})"
+    if phase is Phase.KEY_GENERATED and "notes" in facts:
+        return f"{_MEANINGS[phase]} (note: {facts['notes']})"
     if phase in _MEANINGS:
         return _MEANINGS[phase].format_map(facts)
     if phase is Phase.CERT_ISSUED:

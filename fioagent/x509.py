@@ -7,7 +7,9 @@ DER. So both are copied as bytes, and the request around them is built here.
 
 from __future__ import annotations
 
+import base64
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +31,18 @@ if TYPE_CHECKING:
 
 _SUBJECT_ALT_NAME = bytes.fromhex("551d11")
 _EXTENSION_REQUEST = bytes.fromhex("2a864886f70d01090e")  # 1.2.840.113549.1.9.14
-_ECDSA_WITH_SHA256 = bytes.fromhex("2a8648ce3d040302")  # 1.2.840.10045.4.3.2
+_CHALLENGE_PASSWORD = bytes.fromhex("2a864886f70d010907")  # 1.2.840.113549.1.9.7
+_PRINTABLE_STRING = 0x13
+_ECDSA = {  # 1.2.840.10045.4.3.2 to .4
+    "sha256": bytes.fromhex("2a8648ce3d040302"),
+    "sha384": bytes.fromhex("2a8648ce3d040303"),
+    "sha512": bytes.fromhex("2a8648ce3d040304"),
+}
+_HASHES: Mapping[bytes, hashes.HashAlgorithm] = {
+    _ECDSA["sha256"]: hashes.SHA256(),
+    _ECDSA["sha384"]: hashes.SHA384(),
+    _ECDSA["sha512"]: hashes.SHA512(),
+}
 
 # estserver wants these two to the byte where they are present, and leaves both
 # out of the certificate where they are absent. Critical, as fioconfig sends them.
@@ -211,20 +224,27 @@ def spki_sha256(key: ec.EllipticCurvePublicKey) -> str:
     return sha256_hex(spki_der(key))
 
 
-def signing_request(key: ec.EllipticCurvePrivateKey, renewed: Certificate) -> bytes:
+def signing_request(
+    key: ec.EllipticCurvePrivateKey,
+    renewed: Certificate,
+    *,
+    digest: str = "sha256",
+    extensions: Sequence[bytes] = (),
+) -> bytes:
     """DER PKCS#10 (RFC 2986) that asks for ``renewed`` again under ``key``.
 
     Subject and SubjectAltName are the bytes of ``renewed``; key usage and
-    extended key usage are those of a device. Always ecdsa-with-SHA256, whatever
-    the curve: estserver wants the algorithm that its CA certificate is signed with.
+    extended key usage are those of a device; ``extensions`` (DER) come behind them.
+    By default ecdsa-with-SHA256, whatever the curve: estserver wants the algorithm
+    that its CA certificate is signed with.
     """
-    extensions = [_DIGITAL_SIGNATURE, _CLIENT_AUTH]
+    wanted = [_DIGITAL_SIGNATURE, _CLIENT_AUTH]
     if renewed.san_der is not None:
-        extensions.append(renewed.san_der)
+        wanted.append(renewed.san_der)
     attribute = der.encode(
         der.SEQUENCE,
         der.encode(der.OID, _EXTENSION_REQUEST),
-        der.encode(der.SET, der.encode(der.SEQUENCE, *extensions)),
+        der.encode(der.SET, der.encode(der.SEQUENCE, *wanted, *extensions)),
     )
     info = der.encode(
         der.SEQUENCE,
@@ -233,10 +253,35 @@ def signing_request(key: ec.EllipticCurvePrivateKey, renewed: Certificate) -> by
         spki_der(key.public_key()),
         der.encode(der.context(0), attribute),
     )
-    signature = key.sign(info, ec.ECDSA(hashes.SHA256()))
+    return _signed(info, key, _ECDSA[digest])
+
+
+def linked_request(request: bytes, key: ec.EllipticCurvePrivateKey, binding: bytes) -> bytes:
+    """``request``, a result of ``signing_request``, bound to one TLS connection.
+
+    RFC 7030 section 3.5: base64 of the connection's tls-unique as challengePassword.
+    """
+    info, algorithm, _ = der.read_one(request).children()
+    *fields, attributes = info.children()
+    password = der.encode(
+        der.SEQUENCE,
+        der.encode(der.OID, _CHALLENGE_PASSWORD),
+        der.encode(der.SET, der.encode(_PRINTABLE_STRING, base64.b64encode(binding))),
+    )
+    # A SET OF is in the order of its encodings, X.690 section 11.6.
+    ordered = sorted([password, *(each.encoded for each in attributes.children())])
+    linked = der.encode(
+        der.SEQUENCE,
+        *(field.encoded for field in fields),
+        der.encode(der.context(0), *ordered),
+    )
+    return _signed(linked, key, algorithm.children()[0].content)
+
+
+def _signed(info: bytes, key: ec.EllipticCurvePrivateKey, algorithm: bytes) -> bytes:
     return der.encode(
         der.SEQUENCE,
         info,
-        der.encode(der.SEQUENCE, der.encode(der.OID, _ECDSA_WITH_SHA256)),
-        der.encode(der.BIT_STRING, b"\x00", signature),
+        der.encode(der.SEQUENCE, der.encode(der.OID, algorithm)),
+        der.encode(der.BIT_STRING, b"\x00", key.sign(info, ec.ECDSA(_HASHES[algorithm]))),
     )

@@ -50,7 +50,7 @@ class TokenFioconfig:
         renewed = device.keys.certificate(live)
         assert renewed is not None
         request = x509.signing_request(device.keys.private_key(NEW), renewed)
-        (issued,) = device.sessions.est(self.world.urls.est, live).reenroll(request)
+        (issued,) = device.sessions.est(self.world.urls.est, live).reenroll(request).certificates
         device.keys.store_certificate(NEW, Certificate.from_der(issued))
         self.state |= {"NewKey": NEW.key, "NewCert": NEW.certificate}
 

@@ -32,6 +32,8 @@ EFFECTS: Final = {
     "patch_config": "gateway",
     "set_next_key": "gateway",
     "post_events": "gateway",
+    "csrattrs": "est",
+    "cacerts": "est",
     "reenroll": "est",
     "restart": "services",
     "generate": "token",

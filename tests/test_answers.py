@@ -103,7 +103,7 @@ def connect(world: World) -> Iterator[Connect]:
 @pytest.fixture
 def ask(connect: Connect) -> Ask:
     """The certificates in the wanted answer to a re-enrolment."""
-    return lambda answer: HttpEst(connect(answer)).reenroll(b"\x30\x03\x02\x01\x00")
+    return lambda answer: HttpEst(connect(answer)).reenroll(b"\x30\x03\x02\x01\x00").certificates
 
 
 @pytest.fixture

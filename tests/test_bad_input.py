@@ -157,8 +157,9 @@ def test_pending_enrolment_sends_the_same_request_again(world: World) -> None:
     world.factory.set_knob("est_answer", "normal")
     assert world.rotate().code == 0
 
-    assert len({request.body for request in world.factory.requests("est")}) == 1
-    assert len(world.factory.requests("est")) == 3
+    asked = [request for request in world.factory.requests("est") if request.method == "POST"]
+    assert len({request.body for request in asked}) == 1
+    assert len(asked) == 3
     assert world.event_names().count(("Generate new certificate", False)) == 1
 
 

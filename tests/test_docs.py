@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from fioagent import cli, log
+from fioagent.catalogue import KEYS
 from fioagent.factory.knobs import KNOBS
 from fioagent.model import Exit
-from fioagent.settings import KEYS, Settings, value_of
+from fioagent.settings import Settings, value_of
 
 TOP = Path(__file__).resolve().parent.parent
 README = (TOP / "README.md").read_text()
@@ -47,7 +48,14 @@ def test_settings_and_their_defaults_are_the_documented_ones() -> None:
     assert [key for key, name in variables.items() if f"variable `{name}`" not in lines[key]] == []
 
 
-@pytest.mark.parametrize("command", [[], ["rotate"], ["status"], ["settings"], ["daemon"]], ids=str)
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([], ["rotate"], ["status"], ["settings"], ["daemon"]),
+        *(["est", question] for question in ("cacerts", "csrattrs", "reenroll")),
+    ],
+    ids=str,
+)
 def test_help_has_an_example_for_every_option(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

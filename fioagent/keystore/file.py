@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from cryptography.hazmat.primitives import serialization
@@ -20,6 +20,9 @@ from fioagent.x509 import Certificate, CertificateError, NotEllipticError, priva
 # Fixed names that fiotest, fio-diag and customers' containers open.
 STABLE_KEY: Final = "pkey.pem"
 STABLE_CERTIFICATE: Final = "client.pem"
+_CURVES: Final[Mapping[str, ec.EllipticCurve]] = {
+    curve.name: curve for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())
+}
 
 
 class FileKeyStore:
@@ -49,12 +52,20 @@ class FileKeyStore:
                     hint="choose another rotation id with --id",
                 )
 
-    def generate(self, credential: CredentialRef, like: CredentialRef, *, announced: bool) -> None:
+    def generate(
+        self,
+        credential: CredentialRef,
+        like: CredentialRef,
+        *,
+        announced: bool,
+        curve: str | None = None,
+    ) -> None:
         del announced  # places are not used again: what is there is of this rotation
         if self._disk.is_there(credential.key):
             self.private_key(credential)  # an earlier run's, whole because it was renamed there
             return
-        key = ec.generate_private_key(self.private_key(like).curve)
+        kind = self.private_key(like).curve if curve is None else _CURVES[curve]
+        key = ec.generate_private_key(kind)
         pem = key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,

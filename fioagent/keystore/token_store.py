@@ -62,8 +62,21 @@ class TokenKeyStore:
         certificate = object_ids.as_bytes(credential.certificate)
         self._require_free(certificate, [ObjectClass.CERTIFICATE])
 
-    def generate(self, credential: CredentialRef, like: CredentialRef, *, announced: bool) -> None:
+    def generate(
+        self,
+        credential: CredentialRef,
+        like: CredentialRef,
+        *,
+        announced: bool,
+        curve: str | None = None,
+    ) -> None:
         del like  # the gateway and the configuration take P-256 from a token
+        if curve not in (None, "secp256r1"):
+            raise ConfigError(
+                f"cannot make a key on {curve} in {self._token}: P-256 alone is made there",
+                hint="the EST server wants it by its csrattrs; est.csrattrs = false asks it "
+                "all the same",
+            )
         identifier = object_ids.as_bytes(credential.key)
         if not announced:
             # What is there was left behind: ids are used again and again.

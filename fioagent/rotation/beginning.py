@@ -34,7 +34,7 @@ def plan(
     Raises:
         AgentError: preflight found a reason; nothing was written.
     """
-    est_url = esturl.base_url(est_url)
+    est_url = esturl.labelled(esturl.base_url(est_url), device.settings.est_label)
     journals = [*journal.ended(), journal]
     _require_quota(device, journals)
     ended = [each.rotation for each in journals[:-1] if each.rotation]

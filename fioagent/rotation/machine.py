@@ -43,7 +43,13 @@ TRANSITIONS: Final[Mapping[Phase, tuple[Phase, ...]]] = MappingProxyType(
         Phase.BEGUN: (Phase.KEY_GENERATED, Phase.ABANDONED, Phase.SUPERSEDED),
         # KEY_GENERATED
         #   * the new key is at its place, and the signed CSR is recorded; nobody has seen either
-        Phase.KEY_GENERATED: (Phase.CERT_ISSUED, Phase.ABANDONED, Phase.SUPERSEDED),
+        #   * again, where the EST server wants another request than the one that was made
+        Phase.KEY_GENERATED: (
+            Phase.CERT_ISSUED,
+            Phase.KEY_GENERATED,
+            Phase.ABANDONED,
+            Phase.SUPERSEDED,
+        ),
         # CERT_ISSUED
         #   * the new certificate is at its place, passed every check, and its CA is trusted
         Phase.CERT_ISSUED: (Phase.LOCKED, Phase.ABANDONED, Phase.SUPERSEDED),

@@ -110,7 +110,8 @@ def begin(ledger: Ledger, plan: Facts) -> Rotation:
 
 def amend(ledger: Ledger, rotation: Rotation, est_url: str, facts: Facts) -> Rotation:
     """Another EST server for a rotation that has no certificate yet, and what asks for it."""
-    url = esturl.base_url(est_url)
+    label = ledger.device.settings.est_label
+    url = esturl.labelled(esturl.base_url(est_url), label)
     if url == rotation.est_url:
         return rotation
     return ledger.add(Kind.AMEND, facts={**facts, "est_url": url})

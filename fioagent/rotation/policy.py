@@ -78,6 +78,8 @@ AFTER_SILENCE: Final = Backoff(timedelta(minutes=2), timedelta(days=1))
 AFTER_REFUSAL: Final = Backoff(timedelta(hours=1), timedelta(days=2))
 ENDING: Final = 0.9  # share of a certificate's life after which it is ending
 LONGEST_ASKED_WAIT_S: Final = 86_400  # a Retry-After of a year is a mistake of the server
+# People may have to approve, and RFC 7030 section 4.2.3 has us wait at least as long.
+LONGEST_ACCEPTED_WAIT_S: Final = 7 * 86_400
 
 
 def due_at(not_before: datetime, not_after: datetime, share: float) -> datetime:
@@ -126,7 +128,8 @@ def _latest_failure(rotation: Rotation) -> tuple[datetime | None, timedelta]:
     left, draw = _left(rotation, pause.at), _draw(rotation)
     # A server that has accepted the request expects us when it says.
     patience = None if pause.accepted else _patience_of(rotation)
-    asked = _asked_wait(pause.retry_after_s, left, draw)
+    longest = LONGEST_ACCEPTED_WAIT_S if pause.accepted else LONGEST_ASKED_WAIT_S
+    asked = _asked_wait(pause.retry_after_s, left, draw, longest)
     own = _own_wait(DEPENDS_ON[pause.phase], rotation.failures, left, patience, asked, draw)
     return pause.at, max(asked, own)
 
@@ -152,9 +155,11 @@ def _own_wait(  # noqa: PLR0917  # one value for each thing that it depends on
     return near_expiry(patience, left) * max(draw, 0.02)
 
 
-def _asked_wait(seconds: int | None, left: timedelta | None, draw: float) -> timedelta:
+def _asked_wait(
+    seconds: int | None, left: timedelta | None, draw: float, longest_s: int = LONGEST_ASKED_WAIT_S
+) -> timedelta:
     """At least what a peer asked for, and by chance up to a half more: it asked all of them."""
-    asked = timedelta(seconds=min(seconds or 0, LONGEST_ASKED_WAIT_S)) * (1 + draw / 2)
+    asked = timedelta(seconds=min(seconds or 0, longest_s)) * (1 + draw / 2)
     if left is None or left <= timedelta():
         return asked
     # Sooner than it likes, but a certificate that has expired may be good for nothing.

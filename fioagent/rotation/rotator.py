@@ -22,7 +22,7 @@ from fioagent.errors import (
     TemporaryError,
 )
 from fioagent.model import Facts
-from fioagent.rotation import identity, machine, steps
+from fioagent.rotation import enrolment, identity, machine, steps
 from fioagent.rotation.ledger import Ledger
 from fioagent.rotation.machine import Kind, Phase, Rotation
 
@@ -99,6 +99,9 @@ def _advance(ledger: Ledger, rotation: Rotation, *, may_turn: bool) -> Rotation:
         return ledger.enter(Phase.ABANDONED, rotation.facts[Phase.REVERTING])
     if phase in machine.ATTEMPTS and not rotation.has_attempted(phase):
         rotation = ledger.add(Kind.ATTEMPT, phase)
+    if phase is Phase.CERT_ISSUED and enrolment.must_ask_anew(rotation, ledger.device):
+        facts = enrolment.generate_key(rotation, ledger.device)
+        return ledger.enter(Phase.KEY_GENERATED, facts)
     rotation = ledger.enter(phase, steps.STEPS[phase](rotation, ledger.device))
     if phase is Phase.DEVICE_CONFIG_UPDATED:
         ledger.deliver()  # the last time that the old credential's connection is open

@@ -7,14 +7,11 @@ the phase: references and digests, never a secret.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from typing import Final
 
-from fioagent import certcheck, sota, x509
-from fioagent.certcheck import Issued
+from fioagent import sota, x509
 from fioagent.config import document
 from fioagent.errors import (
     CredentialRefusedError,
@@ -25,88 +22,14 @@ from fioagent.errors import (
 )
 from fioagent.model import SOTA_KEYS, CredentialRef, Facts, sha256_hex
 from fioagent.ports import Moment
+from fioagent.rotation import enrolment
 from fioagent.rotation.machine import Phase, Rotation
-from fioagent.rotation.preflight import require_clock, require_derives_as, require_pair, unsupported
+from fioagent.rotation.preflight import require_pair, unsupported
 from fioagent.site import Device
 
 _ON_GATEWAY: Final = "the device's configuration on the gateway"
 _NO_CONFIG: Final = "none"
-# What a server says to a certificate that is not valid yet, depending on its TLS library.
-_CLOCK_ALERTS: Final = ("bad certificate", "certificate expired", "certificate unknown")
-_SETTLING_TIME: Final = timedelta(minutes=10)
 _LOOKS: Final = 8  # at a copy that is malformed, before the old key goes all the same
-
-
-def generate_key(rotation: Rotation, device: Device) -> Facts:
-    """A new key at its own place, and the request that it signs, before anybody sees either."""
-    renewed = require_pair(device, rotation.old)
-    device.keys.generate(rotation.new, rotation.old, announced=rotation.announced)
-    key = device.keys.private_key(rotation.new)
-    require_derives_as(key, device.keys.private_key(rotation.old))
-    request = x509.signing_request(key, renewed)
-    return {
-        "csr": base64.b64encode(request).decode("ascii"),
-        "spki_sha256": x509.spki_sha256(key.public_key()),
-    }
-
-
-def issue_certificate(rotation: Rotation, device: Device) -> Facts:
-    """A certificate that passes every check and that the gateway's TLS takes.
-
-    After a 202 or a lost answer the same request goes out again, byte for byte:
-    servers find a pending one by it, and an ECDSA signature is never the same twice.
-    """
-    require_clock(device, require_pair(device, rotation.old))
-    issued = _stored(rotation, device)
-    if issued is None:
-        issued = _checked(_enrol(rotation, device), rotation, device)
-        device.keys.store_certificate(rotation.new, issued.certificate)
-    _require_trusted(rotation, device, issued)
-    warnings = {"warnings": "; ".join(issued.warnings)} if issued.warnings else {}
-    return {**issued.certificate.described(), **warnings}
-
-
-def _stored(rotation: Rotation, device: Device) -> Issued | None:
-    """An earlier run's certificate, or one taken over; None where it is of no use any more."""
-    stored = device.keys.certificate(rotation.new)
-    if stored is None:
-        return None
-    try:
-        return _checked([stored.der], rotation, device)
-    except PeerError:
-        return None
-
-
-def _enrol(rotation: Rotation, device: Device) -> list[bytes]:
-    request = base64.b64decode(rotation.fact(Phase.KEY_GENERATED, "csr"))
-    return device.sessions.est(rotation.est_url, rotation.old).reenroll(request)
-
-
-def _checked(answer: list[bytes], rotation: Rotation, device: Device) -> Issued:
-    return certcheck.check(
-        answer,
-        spki=x509.spki_der(device.keys.private_key(rotation.new).public_key()),
-        renewed=require_pair(device, rotation.old),
-        roots=device.sessions.trusted_roots(),
-        now=device.clock.now(),
-        policy=device.settings.certificate_policy,
-    )
-
-
-def _require_trusted(rotation: Rotation, device: Device, issued: Issued) -> None:
-    """A CA that the gateway does not trust is found while backing out is free."""
-    try:
-        match device.settings.rotation_trust_check:
-            case "gateway":
-                device.sessions.gateway(rotation.new).handshake()
-            case "est":
-                device.sessions.est(rotation.est_url, rotation.new).handshake()
-    except CredentialRefusedError as error:
-        # EST servers do not back-date, and a gateway's clock may be behind theirs.
-        age = device.clock.now() - issued.certificate.not_before
-        if error.alert in _CLOCK_ALERTS and age < _SETTLING_TIME:
-            raise TemporaryError(f"{error}; the certificate may be too young for it") from error
-        raise
 
 
 def lock(rotation: Rotation, device: Device) -> Facts:
@@ -334,8 +257,8 @@ def discard(rotation: Rotation, device: Device) -> None:
 
 
 STEPS: Final[Mapping[Phase, Callable[[Rotation, Device], Facts]]] = {
-    Phase.KEY_GENERATED: generate_key,
-    Phase.CERT_ISSUED: issue_certificate,
+    Phase.KEY_GENERATED: enrolment.generate_key,
+    Phase.CERT_ISSUED: enrolment.issue_certificate,
     Phase.LOCKED: lock,
     Phase.CONFIG_STAGED: stage_config,
     Phase.DEVICE_CONFIG_UPDATED: update_device_config,

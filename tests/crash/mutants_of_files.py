@@ -174,7 +174,7 @@ FILES: Final = (
     Mutant(
         "key-in-the-journal",
         "the journal holds no private key",
-        "rotation/steps.py",
+        "rotation/enrolment.py",
         '        "csr": base64.b64encode(request).decode("ascii"),\n',
         '        "csr": base64.b64encode(request).decode("ascii"),\n'
         '        "key": device.disk.read(rotation.new.key).decode(),\n',

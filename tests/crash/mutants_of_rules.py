@@ -62,15 +62,15 @@ RULES: Final = (
     Mutant(
         "new-ca-not-tried",
         "a CA that the gateway does not trust is found while backing out is free",
-        "rotation/steps.py",
-        "    _require_trusted(rotation, device, issued)\n    warnings",
-        "    warnings",
+        "rotation/enrolment.py",
+        "    _require_trusted(rotation, device, issued)\n    return",
+        "    return",
         (_BAD_INPUT,),
     ),
     Mutant(
         "request-signed-anew",
         "after a 202 the same request goes out again",
-        "rotation/steps.py",
+        "rotation/enrolment.py",
         'request = base64.b64decode(rotation.fact(Phase.KEY_GENERATED, "csr"))',
         "request = x509.signing_request(device.keys.private_key(rotation.new), "
         "require_pair(device, rotation.old))",

@@ -131,7 +131,9 @@ def test_an_issuer_can_be_required() -> None:
 
     with pytest.raises(PeerError, match=r"issuer 'CN=est-ca' is nowhere at hand \(est.require"):
         checked(issued_for_us(), roots=[ROOT.certificate], policy=policy)
-    assert () == checked(issued_for_us(), CA.certificate, roots=[], policy=policy).warnings
+    with pytest.raises(PeerError, match=r"root 'CN=est-ca' is not in the trust file \(est.require"):
+        checked(issued_for_us(), CA.certificate, roots=[ROOT.certificate], policy=policy)
+    assert () == checked(issued_for_us(), policy=policy).warnings
 
 
 @pytest.mark.parametrize(("last", "name"), [(0x05, "sha1"), (0x04, "md5")])
@@ -225,5 +227,5 @@ def test_warnings_add_up() -> None:
         issued_for_us(text, ca=ROOT, extensions=extensions, begins=NOW + timedelta(minutes=30)),
     )
 
-    assert 4 == len(issued.warnings)
+    assert 5 == len(issued.warnings)
     assert CLIENT_AUTH not in [extension for extension, _ in extensions]

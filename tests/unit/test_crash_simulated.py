@@ -69,7 +69,7 @@ class Asked:
         renewed = self.device.keys.certificate(self.old)
         assert renewed is not None
         request = x509.signing_request(key, renewed)
-        answer = self.device.sessions.est(self.est_url, self.old).reenroll(request)
+        answer = self.device.sessions.est(self.est_url, self.old).reenroll(request).certificates
         issued = x509.Certificate.from_der(answer[0])
         self.device.keys.store_certificate(credential, issued)
         return len(answer)

@@ -1,0 +1,124 @@
+"""A line to a peer: whichever of its addresses answers, or a proxy's tunnel. TCP alone, no TLS.
+
+Addresses of both families are tried in turn, each for a short while as long as
+another is left: RFC 8305 without its races. So a host with an IPv6 address that
+leads nowhere costs seconds, not minutes.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import time
+from itertools import chain, zip_longest
+from typing import Final
+
+from fioagent import __version__
+from fioagent.errors import TemporaryError, one_line
+from fioagent.proxy import Proxy
+
+CONNECT_TIMEOUT_S: Final = 15.0  # in all
+_ADDRESS_TIMEOUT_S: Final = 4.0  # per address, while another one is left
+_TUNNEL_TIMEOUT_S: Final = 20.0  # a proxy looks the name up and connects before it answers
+_MAX_ADDRESSES: Final = 8
+_MAX_ANSWER: Final = 16 * 1024  # bytes; of a proxy's head
+# What an address says that this device has no way to.
+_NO_WAY: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})([^\r\n]*)")
+_HINT: Final = "check proxy.url and proxy.except of the settings"
+
+_Address = tuple[socket.AddressFamily, tuple[object, ...]]
+
+
+def connect(host: str, port: int, proxy: Proxy | None = None) -> socket.socket:
+    """A connected socket whose other end is ``host``, directly or through ``proxy``.
+
+    Raises:
+        OSError: not reached.
+        TemporaryError: the proxy was not reached, or will not lead there.
+    """
+    if proxy is None:
+        return _connect(host, port)
+    try:
+        line = _connect(proxy.host, proxy.port)
+    except OSError as error:
+        reason = "timed out" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise TemporaryError(
+            f"cannot reach the proxy {proxy.name}: {reason[:1].lower()}{reason[1:]}", hint=_HINT
+        ) from error
+    try:
+        _tunnel(line, proxy, host, port)
+    except OSError as error:
+        line.close()
+        raise TemporaryError(
+            f"cannot reach {host}:{port}: the proxy {proxy.name} does not answer", hint=_HINT
+        ) from error
+    except BaseException:
+        line.close()
+        raise
+    return line
+
+
+def _connect(host: str, port: int) -> socket.socket:
+    deadline = time.monotonic() + CONNECT_TIMEOUT_S
+    addresses = _addresses(host, port)
+    failure: OSError | None = None
+    for number, (family, address) in enumerate(addresses, 1):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        line = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            line.settimeout(left if number == len(addresses) else min(left, _ADDRESS_TIMEOUT_S))
+            line.connect(address)
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            line.close()
+            if failure is None or failure.errno in _NO_WAY:
+                failure = error
+        else:
+            return line
+    raise failure or TimeoutError
+
+
+def _addresses(host: str, port: int) -> list[_Address]:
+    """In the resolver's order of preference, the families by turns (RFC 8305 section 4)."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    known = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    first = [each for each in known if each[0] == known[0][0]]
+    others = [each for each in known if each[0] != known[0][0]]
+    turns = chain.from_iterable(zip_longest(first, others))
+    return [each for each in turns if each is not None][:_MAX_ADDRESSES]
+
+
+def _tunnel(line: socket.socket, proxy: Proxy, host: str, port: int) -> None:
+    """RFC 9110 section 9.3.6."""
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    head = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    head.append(f"User-Agent: fioagent/{__version__}")
+    if proxy.authorization is not None:
+        head.append(f"Proxy-Authorization: {proxy.authorization}")
+    deadline = time.monotonic() + _TUNNEL_TIMEOUT_S
+    line.settimeout(_TUNNEL_TIMEOUT_S)
+    line.sendall("\r\n".join([*head, "", ""]).encode("ascii"))
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        line.settimeout(left)
+        received = line.recv(4096)
+        answer += received
+        if not received or len(answer) > _MAX_ANSWER:
+            raise ConnectionResetError("no answer to CONNECT")
+    status = _STATUS.match(answer)
+    if status is None:
+        raise TemporaryError(f"cannot reach {authority}: {proxy.name} is no HTTP proxy", hint=_HINT)
+    code, reason = int(status.group(1)), one_line(status.group(2).decode("ascii", "replace"), 80)
+    if not 200 <= code < 300:
+        wants = "; it wants a user and a password in proxy.url" if code == 407 else ""
+        raise TemporaryError(
+            f"cannot reach {authority}: the proxy {proxy.name} answered {code} {reason}{wants}",
+            hint=_HINT,
+        )
