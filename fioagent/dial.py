@@ -11,8 +11,9 @@ import errno
 import re
 import socket
 import time
+from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
-from typing import Final
+from typing import Any, Final
 
 from fioagent import __version__
 from fioagent.errors import TemporaryError, one_line
@@ -28,7 +29,7 @@ _NO_WAY: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAFNOSUPPORT, err
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})([^\r\n]*)")
 _HINT: Final = "check proxy.url and proxy.except of the settings"
 
-_Address = tuple[socket.AddressFamily, tuple[object, ...]]
+Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
 def connect(host: str, port: int, proxy: Proxy | None = None) -> socket.socket:
@@ -61,8 +62,16 @@ def connect(host: str, port: int, proxy: Proxy | None = None) -> socket.socket:
 
 
 def _connect(host: str, port: int) -> socket.socket:
+    return reached(by_turns(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+
+
+def reached(addresses: Sequence[Address], patience_s: float = _ADDRESS_TIMEOUT_S) -> socket.socket:
+    """A socket connected to the first of ``addresses`` that answers.
+
+    ``patience_s``: with each, while another one is left. Raises OSError, the first that
+    tells more than that there is no way.
+    """
     deadline = time.monotonic() + CONNECT_TIMEOUT_S
-    addresses = _addresses(host, port)
     failure: OSError | None = None
     for number, (family, address) in enumerate(addresses, 1):
         left = deadline - time.monotonic()
@@ -70,7 +79,7 @@ def _connect(host: str, port: int) -> socket.socket:
             break
         line = socket.socket(family, socket.SOCK_STREAM)
         try:
-            line.settimeout(left if number == len(addresses) else min(left, _ADDRESS_TIMEOUT_S))
+            line.settimeout(left if number == len(addresses) else min(left, patience_s))
             line.connect(address)
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
@@ -82,10 +91,9 @@ def _connect(host: str, port: int) -> socket.socket:
     raise failure or TimeoutError
 
 
-def _addresses(host: str, port: int) -> list[_Address]:
-    """In the resolver's order of preference, the families by turns (RFC 8305 section 4)."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    known = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+def by_turns(found: Iterable[tuple[Any, ...]]) -> list[Address]:
+    """``found`` of getaddrinfo, in its order, the families by turns (RFC 8305 section 4)."""
+    known = list(dict.fromkeys((each[0], each[4]) for each in found))
     first = [each for each in known if each[0] == known[0][0]]
     others = [each for each in known if each[0] != known[0][0]]
     turns = chain.from_iterable(zip_longest(first, others))

@@ -85,6 +85,8 @@ def redirected(base: str, url: str, location: str) -> str:
     Raises:
         ValueError: to elsewhere; it says what is wrong.
     """
+    if not location:
+        raise ValueError("it does not say where")
     target = urljoin(url, location)
     parts, ours = urlsplit(target), urlsplit(base)
     if (parts.scheme, parts.hostname, parts.port or 443) != (

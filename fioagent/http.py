@@ -196,7 +196,8 @@ class Session:
             return Response(answer.status, names, begins, answer.reason)
         content = self._read(answer, line)
         connection.has_answered = True
-        if answer.will_close:
+        # Where we have asked for it, not every server says that it closes, and all do.
+        if answer.will_close or headers.get("Connection") == "close":
             self.close()
         return Response(answer.status, names, content, answer.reason)
 

@@ -33,9 +33,15 @@ class Line:
         allowance: bytes that may still come in.
     """
 
-    def __init__(self, context: ssl.SSLContext, connected: socket.socket, host: str) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        connected: socket.socket,
+        host: str,
+        timeout_s: float = HANDSHAKE_TIMEOUT_S,
+    ) -> None:
         """Takes ``connected`` over, and closes it where the handshake fails."""
-        self.until = time.monotonic() + HANDSHAKE_TIMEOUT_S
+        self.until = time.monotonic() + timeout_s
         self.allowance = 0
         try:
             connected.setblocking(False)

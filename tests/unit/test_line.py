@@ -1,0 +1,259 @@
+"""Connections end in time and lead somewhere: drips, floods, dead addresses, proxies."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from fioagent import dial, tls
+from fioagent.errors import TemporaryError
+from fioagent.http import Limits, Session
+from fioagent.line import Line
+from fioagent.proxy import Proxy
+
+from . import made
+
+_NOW = datetime.now(timezone.utc).replace(microsecond=0)
+_ROOT = made.authority("root", _NOW - timedelta(days=10))
+_STRANGER = made.authority("Corporate Web Filter", _NOW - timedelta(days=10))
+_HERE = "127.0.0.1"
+
+Act = Callable[[Any], None]  # on a connection
+
+
+@pytest.fixture
+def client() -> ssl.SSLContext:
+    return tls.client_context(made.pem(_ROOT.certificate))
+
+
+def _server_context(directory: Path, ca: made.Authority = _ROOT) -> ssl.SSLContext:
+    key = made.new_key()
+    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address(_HERE))]
+    certificate = ca.issue(
+        key.public_key(),
+        made.common_name("server"),
+        extensions=[(x509.SubjectAlternativeName(names), False)],
+        begins=_NOW - timedelta(days=1),
+        ends=_NOW + timedelta(days=9),
+    )
+    path = directory / "server.pem"
+    path.write_bytes(made.key_pem(key) + made.pem(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+@contextlib.contextmanager
+def _listening(act: Act, *, address: str = _HERE) -> Iterator[int]:
+    """A port whose connections, one by one, are given to ``act``."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as listener:
+        thread = threading.Thread(target=_serve, args=(listener, act))
+        thread.start()
+        yield int(listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def _serve(listener: socket.socket, act: Act) -> None:
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection, contextlib.suppress(OSError):
+            act(connection)
+
+
+def _over_tls(context: ssl.SSLContext, act: Act) -> Act:
+    def act_over_tls(connection: socket.socket) -> None:
+        connection.settimeout(10)
+        with context.wrap_socket(connection, server_side=True) as line:
+            act(line)
+
+    return act_over_tls
+
+
+def _drips(byte: bytes, *, before: bytes = b"") -> Act:
+    """Sends ``byte`` for ever, one by one, faster than any idle timeout; until nobody listens."""
+
+    def act(line: Any) -> None:
+        line.recv(4096)
+        line.sendall(before)
+        while True:
+            line.sendall(byte)
+            time.sleep(0.02)  # the server's pace, and what is under test
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "before",
+    [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"],
+    ids=["status line", "header", "body"],
+)
+def test_an_answer_that_drips_ends_at_its_time(
+    tmp_path: Path, client: ssl.SSLContext, before: bytes
+) -> None:
+    """Each byte begins a socket's timeout anew; the moment is fixed here."""
+    drip = _over_tls(_server_context(tmp_path), _drips(b"x", before=before))
+    with _listening(drip) as port:
+        session = Session(f"https://{_HERE}:{port}/", client, None, Limits(1000, 0.5))
+        started = time.monotonic()
+
+        with pytest.raises(TemporaryError, match=r"timed out|drips"):
+            session.request("GET", "x")
+
+        assert time.monotonic() - started < 5
+
+
+def test_a_handshake_that_drips_ends_at_its_time(client: ssl.SSLContext) -> None:
+    with (
+        _listening(_drips(b"\x00", before=b"\x16\x03\x03\x40\x00")) as port,
+        pytest.raises(TimeoutError),
+    ):
+        Line(client, dial.connect(_HERE, port), _HERE, timeout_s=0.5)
+
+
+def _found(*hosts: str, port: int = 1) -> list[tuple[Any, ...]]:
+    """As getaddrinfo gives it."""
+    six, four = socket.AF_INET6, socket.AF_INET
+    return [
+        (six, 1, 6, "", (host, port, 0, 0)) if ":" in host else (four, 1, 6, "", (host, port))
+        for host in hosts
+    ]
+
+
+def test_an_address_that_leads_nowhere_is_passed_by() -> None:
+    """Addresses of IPv6 where nobody listens or answers, and one of IPv4 where somebody does."""
+    with _listening(lambda _: None) as port:
+        addresses = dial.by_turns(_found("::1", "100::1", _HERE, port=port))  # RFC 6666
+
+        with dial.reached(addresses, patience_s=0.3) as line:
+            assert line.getpeername()[0] == _HERE
+
+
+def test_the_families_take_turns() -> None:
+    """RFC 8305 section 4: one family that is broken delays by one address, not by all."""
+    addresses = dial.by_turns(_found(*(f"100::{n}" for n in range(9)), _HERE))
+
+    assert [host for _, (host, *_) in addresses[:3]] == ["100::0", _HERE, "100::1"]
+    assert len(addresses) == 8
+
+
+# --- proxies ---
+
+
+def _proxy(port: int, authorization: str | None = None) -> Proxy:
+    return Proxy(_HERE, port, authorization)
+
+
+class _Tunnel:
+    """A proxy that carries bytes; remembers what it was asked."""
+
+    def __init__(self, answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> None:
+        self.answer = answer
+        self.asked: list[bytes] = []
+
+    def __call__(self, near: Any) -> None:
+        head = near.recv(4096)
+        self.asked.append(head)
+        near.sendall(self.answer)
+        if b" 200 " not in self.answer:
+            return
+        host, _, port = head.split()[1].decode().rpartition(":")
+        with socket.create_connection((host.strip("[]"), int(port))) as far:
+            back = threading.Thread(target=_carry, args=(far, near))
+            back.start()
+            _carry(near, far)
+            back.join()
+
+
+def _carry(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+def _says(text: bytes) -> Act:
+    def act(line: Any) -> None:
+        line.recv(4096)
+        line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
+
+    return act
+
+
+def test_a_tunnel_leads_to_the_server(tmp_path: Path, client: ssl.SSLContext) -> None:
+    """TLS is with the server, and the proxy is told name, port and password."""
+    tunnel = _Tunnel()
+    server = _over_tls(_server_context(tmp_path), _says(b"hello"))
+    with _listening(server) as port, _listening(tunnel) as through:
+        session = Session(f"https://localhost:{port}", client, _proxy(through, "Basic eDp5"))
+
+        assert session.request("GET", "/").body == b"hello"
+        session.close()
+
+    (asked,) = tunnel.asked
+    assert asked.startswith(f"CONNECT localhost:{port} HTTP/1.1\r\n".encode())
+    assert b"\r\nProxy-Authorization: Basic eDp5\r\n" in asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (b"HTTP/1.1 407 Who\r\n\r\n", "answered 407 Who; it wants a user and a password"),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n<html>", "answered 403 Forbidden"),
+        (b"SSH-2.0\r\n\r\n", "is no HTTP proxy"),
+        (b"", "does not answer"),
+        (b"x" * 20_000, "does not answer"),
+    ],
+)
+def test_a_proxy_that_will_not_is_named(client: ssl.SSLContext, answer: bytes, line: str) -> None:
+    """Temporary, as all trouble on the way; without the password."""
+    with _listening(_Tunnel(answer)) as through:
+        session = Session("https://est.example", client, _proxy(through, "Basic eDp5"))
+
+        with pytest.raises(TemporaryError, match=line) as caught:
+            session.request("GET", "/")
+
+    assert f"{_HERE}:{through}" in str(caught.value)
+    assert "proxy.url" in str(caught.value.hint)
+    assert "eDp5" not in str(caught.value)
+
+
+def test_a_proxy_that_is_not_there_is_named(client: ssl.SSLContext) -> None:
+    with socket.create_server((_HERE, 0)) as unused:
+        port = unused.getsockname()[1]
+
+    with pytest.raises(TemporaryError, match=rf"cannot reach the proxy {_HERE}:{port}: connection"):
+        Session("https://est.example", client, _proxy(port)).handshake()
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_whoever_intercepts_is_named(tmp_path: Path, client: ssl.SSLContext, bare: bool) -> None:
+    """By the issuer of the certificate that it shows; it gets no byte of a request."""
+    received: list[bytes] = []
+    server = _over_tls(
+        _server_context(tmp_path, _STRANGER), lambda line: received.append(line.recv(99))
+    )
+    with _listening(server) as port:
+        session = Session(f"https://localhost:{port}", client)
+
+        with pytest.raises(TemporaryError, match='is from "Corporate Web Filter"') as caught:
+            session.handshake() if bare else session.request("GET", "/secret")
+
+    assert str(caught.value).startswith(f"cannot trust localhost:{port}: ")
+    assert "intercepts TLS" in str(caught.value.hint)
+    assert not any(received)
