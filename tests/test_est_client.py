@@ -16,6 +16,7 @@ from cryptography.x509.oid import AttributeOID, ExtensionOID
 from tests.est_peer import BASE, Answer, Got, Peer, packed, serving
 from tests.power import PowerCutError, StopAt, Switch, rotate
 from tests.test_bad_input import check_open, check_over, told
+from tests.tunnel import Tunnel, listening
 from tests.unit import made
 from tests.world import World
 
@@ -367,6 +368,67 @@ def test_the_servers_words_are_told_as_words(
 
     told(ran, 1, line)
     check_over(world)
+
+
+# --- proxies ---
+
+
+@pytest.mark.parametrize("uses", [[], ["est"], ["gateway"], ["est", "gateway"]], ids=str)
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_a_proxy_leads_to_whom_it_shall(world: World, uses: list[str], by_variable: bool) -> None:
+    """And to nobody by default: a variable of the environment is for other programs."""
+    tunnel = Tunnel()
+    with listening(tunnel) as port:
+        url = f"http://bob:hunter2@127.0.0.1:{port}"
+        world.set_setting(f"[proxy]\nuse_for = {json.dumps(uses)}")
+        if not by_variable:
+            world.set_setting(f'url = "{url}"')
+        environ = {"HTTPS_PROXY": url} if by_variable else {}
+
+        ran = world.fioagent("rotate", "--now", environ=environ)
+
+        assert ran.code == 0, ran.err
+        shown = world.fioagent("settings", environ=environ).unfolded
+
+    asked = {head.split()[1].decode() for head in tunnel.asked}
+    expected = {"est": world.urls.est, "gateway": world.urls.gateway}
+    assert {expected[use].split("/")[2] for use in uses} == asked
+    assert "http://bob:***@127.0.0.1" in shown
+    assert "hunter2" not in shown
+
+
+def test_a_proxy_is_passed_by_for_whom_it_is_not(world: World) -> None:
+    world.set_setting('[proxy]\nurl = "http://127.0.0.1:1"\nuse_for = ["est", "gateway"]')
+    told(world.rotate(), 75, "cannot reach the proxy 127.0.0.1:1: connection refused")
+
+    assert world.fioagent("rotate", "--now", environ={"NO_PROXY": "localhost"}).code == 0
+
+
+def test_a_proxy_of_another_kind_matters_only_where_it_is_used(world: World) -> None:
+    """HTTPS_PROXY may be anything; nothing may be stopped by what nobody asked for."""
+    environ = {"https_proxy": "socks5://proxy:1080"}
+    assert world.fioagent("rotate", "--now", environ=environ).code == 0
+    world.set_setting('[proxy]\nuse_for = ["est", "gateway"]')
+
+    ran = world.fioagent("rotate", "--now", "--id", "certs-2", environ=environ)
+
+    told(ran, 78, "cannot use proxy.url, HTTPS_PROXY in the environment: only a proxy at")
+
+
+# --- trust ---
+
+
+def test_the_est_server_may_have_a_trust_file_of_its_own(world: World, tmp_path: Path) -> None:
+    """It counts for that server alone."""
+    other = tmp_path / "other.pem"
+    foreign = world.factory.paths.authority("foreign-ca").certificate
+    other.write_bytes(made.pem(foreign))
+    set_est(world, f'trust_file = "{other}"')
+    told(world.rotate("--id", "certs-1"), 75, "cannot trust localhost:")
+
+    other.write_bytes(other.read_bytes() + (world.storage / "root.crt").read_bytes())
+
+    assert world.rotate("--id", "certs-1").code == 0
 
 
 # --- fioagent est ---

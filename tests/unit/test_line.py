@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -21,6 +18,7 @@ from fioagent.errors import TemporaryError
 from fioagent.http import Limits, Session
 from fioagent.line import Line
 from fioagent.proxy import Proxy
+from tests.tunnel import Act, Tunnel, listening
 
 from . import made
 
@@ -28,8 +26,6 @@ _NOW = datetime.now(timezone.utc).replace(microsecond=0)
 _ROOT = made.authority("root", _NOW - timedelta(days=10))
 _STRANGER = made.authority("Corporate Web Filter", _NOW - timedelta(days=10))
 _HERE = "127.0.0.1"
-
-Act = Callable[[Any], None]  # on a connection
 
 
 @pytest.fixture
@@ -52,28 +48,6 @@ def _server_context(directory: Path, ca: made.Authority = _ROOT) -> ssl.SSLConte
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     return context
-
-
-@contextlib.contextmanager
-def _listening(act: Act, *, address: str = _HERE) -> Iterator[int]:
-    """A port whose connections, one by one, are given to ``act``."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.create_server((address, 0), family=family) as listener:
-        thread = threading.Thread(target=_serve, args=(listener, act))
-        thread.start()
-        yield int(listener.getsockname()[1])
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
-def _serve(listener: socket.socket, act: Act) -> None:
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        with connection, contextlib.suppress(OSError):
-            act(connection)
 
 
 def _over_tls(context: ssl.SSLContext, act: Act) -> Act:
@@ -108,7 +82,7 @@ def test_an_answer_that_drips_ends_at_its_time(
 ) -> None:
     """Each byte begins a socket's timeout anew; the moment is fixed here."""
     drip = _over_tls(_server_context(tmp_path), _drips(b"x", before=before))
-    with _listening(drip) as port:
+    with listening(drip) as port:
         session = Session(f"https://{_HERE}:{port}/", client, None, Limits(1000, 0.5))
         started = time.monotonic()
 
@@ -120,7 +94,7 @@ def test_an_answer_that_drips_ends_at_its_time(
 
 def test_a_handshake_that_drips_ends_at_its_time(client: ssl.SSLContext) -> None:
     with (
-        _listening(_drips(b"\x00", before=b"\x16\x03\x03\x40\x00")) as port,
+        listening(_drips(b"\x00", before=b"\x16\x03\x03\x40\x00")) as port,
         pytest.raises(TimeoutError),
     ):
         Line(client, dial.connect(_HERE, port), _HERE, timeout_s=0.5)
@@ -137,7 +111,7 @@ def _found(*hosts: str, port: int = 1) -> list[tuple[Any, ...]]:
 
 def test_an_address_that_leads_nowhere_is_passed_by() -> None:
     """Addresses of IPv6 where nobody listens or answers, and one of IPv4 where somebody does."""
-    with _listening(lambda _: None) as port:
+    with listening(lambda _: None) as port:
         addresses = dial.by_turns(_found("::1", "100::1", _HERE, port=port))  # RFC 6666
 
         with dial.reached(addresses, patience_s=0.3) as line:
@@ -159,34 +133,6 @@ def _proxy(port: int, authorization: str | None = None) -> Proxy:
     return Proxy(_HERE, port, authorization)
 
 
-class _Tunnel:
-    """A proxy that carries bytes; remembers what it was asked."""
-
-    def __init__(self, answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> None:
-        self.answer = answer
-        self.asked: list[bytes] = []
-
-    def __call__(self, near: Any) -> None:
-        head = near.recv(4096)
-        self.asked.append(head)
-        near.sendall(self.answer)
-        if b" 200 " not in self.answer:
-            return
-        host, _, port = head.split()[1].decode().rpartition(":")
-        with socket.create_connection((host.strip("[]"), int(port))) as far:
-            back = threading.Thread(target=_carry, args=(far, near))
-            back.start()
-            _carry(near, far)
-            back.join()
-
-
-def _carry(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-
-
 def _says(text: bytes) -> Act:
     def act(line: Any) -> None:
         line.recv(4096)
@@ -197,9 +143,9 @@ def _says(text: bytes) -> Act:
 
 def test_a_tunnel_leads_to_the_server(tmp_path: Path, client: ssl.SSLContext) -> None:
     """TLS is with the server, and the proxy is told name, port and password."""
-    tunnel = _Tunnel()
+    tunnel = Tunnel()
     server = _over_tls(_server_context(tmp_path), _says(b"hello"))
-    with _listening(server) as port, _listening(tunnel) as through:
+    with listening(server) as port, listening(tunnel) as through:
         session = Session(f"https://localhost:{port}", client, _proxy(through, "Basic eDp5"))
 
         assert session.request("GET", "/").body == b"hello"
@@ -222,7 +168,7 @@ def test_a_tunnel_leads_to_the_server(tmp_path: Path, client: ssl.SSLContext) ->
 )
 def test_a_proxy_that_will_not_is_named(client: ssl.SSLContext, answer: bytes, line: str) -> None:
     """Temporary, as all trouble on the way; without the password."""
-    with _listening(_Tunnel(answer)) as through:
+    with listening(Tunnel(answer)) as through:
         session = Session("https://est.example", client, _proxy(through, "Basic eDp5"))
 
         with pytest.raises(TemporaryError, match=line) as caught:
@@ -248,7 +194,7 @@ def test_whoever_intercepts_is_named(tmp_path: Path, client: ssl.SSLContext, bar
     server = _over_tls(
         _server_context(tmp_path, _STRANGER), lambda line: received.append(line.recv(99))
     )
-    with _listening(server) as port:
+    with listening(server) as port:
         session = Session(f"https://localhost:{port}", client)
 
         with pytest.raises(TemporaryError, match='is from "Corporate Web Filter"') as caught:
