@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from fioagent import settings, site, systemd
 from fioagent.clock import SystemClock
@@ -27,6 +28,8 @@ from fioagent.sessions import HttpSessions
 from fioagent.site import Device, Site
 from fioagent.sota import Sota
 from fioagent.x509 import Certificate
+
+Acted = TypeVar("Acted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,11 @@ class Agent:
         """
         with self._locked("recover"):
             return recovery.recover(Ledger(self.device, watch))
+
+    def trusting(self, act: Callable[[Device], Acted]) -> Acted:
+        """Look at the trust file or change it, while nobody else does; see ``trust``."""
+        with self._locked("trust"):
+            return act(self.device)
 
     def cancel(self, watch: Watch) -> Outcome:
         """Give up the open rotation, as long as nobody outside the device knows of it.

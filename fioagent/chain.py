@@ -56,12 +56,12 @@ def path(
     for step in range(MAX_STEPS):
         issuer = _issuer(current, [*anchors, *company])
         if issuer is None or issuer.der == current.der:
-            if step == 0 and _named(leaf, [*anchors, *company]):
+            if issuer is None and step == 0 and _named(leaf, [*anchors, *company]):
                 raise ChainError("its signature is not that of the issuer it names")
             return Path(False, _missing(current), step > 0, tuple(notes))
         if issuer.not_after < now:
             notes.append(f"its issuer {issuer.subject!r} has expired")
-        _require_strong(issuer)
+        require_strong(issuer)
         if any(issuer.der == anchor.der for anchor in anchors):
             return Path(True, "", True, tuple(notes))
         _require_strong_signature(issuer)
@@ -125,8 +125,8 @@ def _subject_key_id(certificate: Certificate) -> bytes | None:
     return found.value.digest
 
 
-def _require_strong(issuer: Certificate) -> None:
-    """As OpenSSL judges at its security level 2."""
+def require_strong(issuer: Certificate) -> None:
+    """As OpenSSL judges at its security level 2. Raises ChainError."""
     key = issuer.parsed.public_key()
     weak_rsa = isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048
     weak_ec = isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < 224

@@ -179,7 +179,7 @@ class Session:
         target = quote(url.removeprefix(self._origin) or "/", safe=_UNQUOTED)
         connection.request(method, target, body=body, headers={**own, **headers})
         try:
-            answer = connection.getresponse()
+            answer = _final(connection.getresponse())
         except FloodError:
             raise TemporaryError(
                 f"cannot use the answer of {self.host}: its head is longer than {MAX_HEAD} bytes"
@@ -256,6 +256,15 @@ class Session:
         if not isinstance(cause, ssl.SSLCertVerificationError):
             return error
         return intercepted.told(error, cause, self.host, self.port, self._proxy)
+
+
+def _final(answer: http.client.HTTPResponse) -> http.client.HTTPResponse:
+    """``answer``, or the one behind it: RFC 9110 section 15.2; the library steps over 100 alone."""
+    while 100 < answer.status < 200 and answer.status != 101:
+        interim: Any = answer
+        interim.headers = None  # begin does nothing for an answer that has some
+        answer.begin()
+    return answer
 
 
 class _Connection(http.client.HTTPConnection):

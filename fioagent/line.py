@@ -62,8 +62,19 @@ class Line:
         return self._tls
 
     def is_stale(self) -> bool:
-        """Whether something came in while nobody asked: it has been closed, most likely."""
-        return bool(self._poll(select.POLLIN, 0.0))
+        """Whether it was closed, or something came in that nobody has asked for.
+
+        Not by session tickets, which some servers send after their first answer.
+        """
+        if not self._poll(select.POLLIN, 0.0):
+            return False
+        try:
+            self._tls.recv(1)
+        except ssl.SSLWantReadError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def sendall(self, data: bytes) -> None:
         view = memoryview(data)

@@ -296,6 +296,13 @@ class Sessions(Protocol):
         """The configured trust anchors (import.tls_cacert_path)."""
         ...
 
+    def probe_gateway(self, credential: CredentialRef, anchors_pem: bytes) -> None:
+        """A handshake with the gateway, trusted by ``anchors_pem`` alone, without a request.
+
+        Raises TemporaryError where it was not reached or not trusted, CredentialRefusedError.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:

@@ -65,6 +65,10 @@ class HttpSessions:
             raise ConfigError(f"cannot use the trust file {path}: no certificate in it")
         return roots
 
+    def probe_gateway(self, credential: CredentialRef, anchors_pem: bytes) -> None:
+        url = self._sota().require("tls.server")
+        self._new(url, credential, GATEWAY, anchors_pem).handshake()
+
     def close(self) -> None:
         for session in self._sessions.values():
             session.close()
@@ -75,11 +79,13 @@ class HttpSessions:
             session = self._sessions[url, credential, peer] = self._new(url, credential, peer)
         return session
 
-    def _new(self, url: str, credential: CredentialRef, peer: str) -> Session:
+    def _new(
+        self, url: str, credential: CredentialRef, peer: str, anchors_pem: bytes | None = None
+    ) -> Session:
         from fioagent import tls  # noqa: PLC0415  # see above
         from fioagent.http import EST_LIMIT, Limits, Session  # noqa: PLC0415  # see above
 
-        path, content = self._anchors(peer)
+        path, content = ("given", anchors_pem) if anchors_pem else self._anchors(peer)
         known, limits, choices = self._settings, Limits(), tls.Choices()
         if peer == EST:
             limits = Limits(EST_LIMIT, known.est_timeout.total_seconds())

@@ -96,6 +96,7 @@ THROUGH_PORTS = {
     "rotation.undertaking",
     "rotation.wanting",
     "trial",
+    "trust",
 }
 
 

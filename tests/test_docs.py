@@ -53,6 +53,7 @@ def test_settings_and_their_defaults_are_the_documented_ones() -> None:
     [
         *([], ["rotate"], ["status"], ["settings"], ["daemon"]),
         *(["est", question] for question in ("cacerts", "csrattrs", "reenroll")),
+        *(["trust", act] for act in ("show", "add", "retire")),
     ],
     ids=str,
 )

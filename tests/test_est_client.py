@@ -316,6 +316,7 @@ def test_a_label_is_the_last_part_of_the_address(world: World, peer: Peer) -> No
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nMM", "cut off"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", "no HTTP"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 70_000 + b"\r\n\r\n", "head is longer than"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 9000, "head is longer than"),
         (b"SSH-2.0-OpenSSH\r\n", "no HTTP"),
         (b"HTTP/1.0 200 OK\r\n\r\n" + b"M" * 300_000, "longer than 262144 bytes"),
         (
@@ -325,7 +326,7 @@ def test_a_label_is_the_last_part_of_the_address(world: World, peer: Peer) -> No
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "cut off"),
     ],
     ids=[
-        *("two lengths", "gzip", "cut off", "200 headers", "long header", "ssh"),
+        *("two lengths", "gzip", "cut off", "200 headers", "long header", "hints", "ssh"),
         *("endless", "endless chunks", "no chunk"),
     ],
 )
@@ -340,6 +341,25 @@ def test_an_answer_that_is_none_is_one_line_and_tried_again(
     check_open(world, "key-generated", "certs-1")
     peer.answers["/simplereenroll"] = peer.enrolled
     assert world.rotate().code == 0
+
+
+@pytest.mark.parametrize(
+    "interim",
+    [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 3],
+)
+def test_what_comes_before_the_answer_is_stepped_over(
+    world: World, peer: Peer, interim: bytes
+) -> None:
+    """RFC 9110 section 15.2."""
+
+    def late(got: Got) -> Answer:
+        whole = peer.enrolled(got)
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(whole.body)}\r\n\r\n"
+        return Answer(raw=interim + head.encode() + whole.body)
+
+    peer.answers["/simplereenroll"] = late
+
+    rotated(world, peer)
 
 
 @pytest.mark.parametrize(

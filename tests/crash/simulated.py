@@ -105,6 +105,11 @@ class SimulatedSessions:
         del url
         return HttpEst(self._line("est", credential))
 
+    def probe_gateway(self, credential: CredentialRef, anchors_pem: bytes) -> None:
+        """As reached; whom the device trusts is not simulated."""
+        del anchors_pem
+        self.gateway(credential).handshake()
+
     def _line(self, server: str, credential: CredentialRef) -> Session:
         if (server, credential) not in self._lines:
             self.trusted_roots()

@@ -55,6 +55,10 @@ def test_what_is_sent_along_is_no_anchor() -> None:
     assert (False, "root 'CN=root' is not in the trust file") == (found.anchored, found.end)
 
 
+def test_a_root_that_nobody_trusts_ends_at_itself() -> None:
+    assert _path(_ROOT, [_ROOT], [_MIDDLE]).end == "root 'CN=root' is not in the trust file"
+
+
 def test_where_it_ends_is_said() -> None:
     assert _path(_LEAF, [], [_ROOT]).end == "issuer 'CN=middle' is nowhere at hand"
     assert not _path(_LEAF, [], [_ROOT]).issuer_known
