@@ -27,6 +27,7 @@ _DEFAULT_WAIT_S: Final = 300.0  # RFC 7030 wants Retry-After with every 202; not
 _USUAL_TYPE: Final = "application/pkcs7-mime"
 _TYPES: Final = (_USUAL_TYPE, "application/x-pkcs7-mime", "")
 _LOGIN_HINTS: Final = {True: "it asks for a user and a password, which a device does not have"}
+_QUESTION_S: Final = 10.0  # for what a rotation can do without
 _MOST_REDIRECTS: Final = 3
 _QUESTION_REDIRECTS: Final = (301, 302, 303, 307, 308)
 # The others turn a POST into a GET, RFC 9110 section 15.4.
@@ -101,7 +102,10 @@ class HttpEst:
                 )
             else:
                 body = None if request_der is None else transfer.encoded(request_der)
-                answer = self._session.request(method, path, body=body, headers=headers)
+                within_s = _QUESTION_S if method == "GET" else None
+                answer = self._session.request(
+                    method, path, body=body, headers=headers, within_s=within_s
+                )
             if answer.status not in _QUESTION_REDIRECTS:
                 return answer
             path = self._redirected(answer, method, path)

@@ -111,10 +111,12 @@ class Session:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         head: int | None = None,
+        within_s: float | None = None,
     ) -> Response:
         """Whatever status the peer answers; of the body of a 200 at most ``head`` bytes.
 
         ``path`` goes behind the base, or is a whole address of the same origin.
+        ``within_s``: instead of the session's limit, if that is longer.
 
         Raises:
             CredentialRefusedError: a TLS alert about our certificate.
@@ -122,7 +124,7 @@ class Session:
         """
         kept = self._connection
         try:
-            return self._exchange(method, path, body, headers or {}, head=head)
+            return self._exchange(method, path, body, headers or {}, head=head, within_s=within_s)
         except http.client.HTTPException as error:
             self.close()
             if not isinstance(error, OSError):  # the one that is both is a line that broke
@@ -135,7 +137,9 @@ class Session:
         if late and kept is not None and kept.has_answered and method == "GET":
             # A connection that was kept alive may have died meanwhile. Only a question
             # is repeated: after a change, that its answer was lost has to be known.
-            return self.request(method, path, body=body, headers=headers, head=head)
+            return self.request(
+                method, path, body=body, headers=headers, head=head, within_s=within_s
+            )
         if late or tls.refusal(cause) is not None:
             # A broken write may hide a late alert, and an alert may be anybody's word;
             # a handshake that is read to its end tells.
@@ -169,10 +173,11 @@ class Session:
         headers: Mapping[str, str],
         *,
         head: int | None,
+        within_s: float | None,
     ) -> Response:
         connection = self._opened()
         line, limits = connection.line, self._limits
-        line.until = time.monotonic() + limits.total_s
+        line.until = time.monotonic() + min(within_s or limits.total_s, limits.total_s)
         line.allowance = MAX_HEAD
         own = {"User-Agent": f"fioagent/{__version__}", "Accept-Encoding": "identity"}
         url = path if path.startswith(f"{self._origin}/") else self.base_url + path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -343,19 +343,33 @@ def test_an_answer_that_is_none_is_one_line_and_tried_again(
     assert world.rotate().code == 0
 
 
+def plain(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def chunked(body: bytes) -> bytes:
+    chunks = b"".join(b"1; x=y\r\n%c\r\n" % byte for byte in body)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+
+
 @pytest.mark.parametrize(
-    "interim",
-    [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 3],
+    "frame",
+    [
+        lambda body: b"HTTP/1.1 100 Continue\r\n\r\n" + plain(body),
+        lambda body: b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 3 + plain(body),
+        lambda body: b"HTTP/1.0 200 OK\r\n\r\n" + body,
+        lambda body: plain(body).replace(b" OK", b" OK\r\nStatus: 200 OK"),
+        chunked,
+    ],
+    ids=["100", "103", "1.0 without a length", "Status header", "chunks of a byte"],
 )
-def test_what_comes_before_the_answer_is_stepped_over(
-    world: World, peer: Peer, interim: bytes
+def test_every_framing_of_a_good_answer_is_read(
+    world: World, peer: Peer, frame: Callable[[bytes], bytes]
 ) -> None:
-    """RFC 9110 section 15.2."""
+    """Rows of RFC 9110 section 15.2 and RFC 9112 that are in the field; libest, Go."""
 
     def late(got: Got) -> Answer:
-        whole = peer.enrolled(got)
-        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(whole.body)}\r\n\r\n"
-        return Answer(raw=interim + head.encode() + whole.body)
+        return Answer(raw=frame(peer.enrolled(got).body))
 
     peer.answers["/simplereenroll"] = late
 

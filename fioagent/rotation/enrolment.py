@@ -157,8 +157,12 @@ def _enrol(rotation: Rotation, device: Device) -> Issuance:
 
 
 def _company(rotation: Rotation, device: Device) -> list[Certificate]:
-    """Issuers that the server names, to check by and not to trust; none where it does not say."""
-    if not device.settings.est_cacerts:
+    """Issuers that the server names, to check by and not to trust; none where it does not say.
+
+    Not asked where it has just failed to answer: a server that hangs costs its time once.
+    """
+    failing = rotation.facts[Phase.KEY_GENERATED].get("csrattrs") == _NOT_KNOWN
+    if not device.settings.est_cacerts or (failing and not rotation.failures):
         return []
     try:
         found = _est(rotation, device).cacerts()

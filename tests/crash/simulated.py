@@ -75,8 +75,9 @@ class Line:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         head: int | None = None,
+        within_s: float | None = None,
     ) -> Response:
-        del headers, head
+        del headers, head, within_s
         self.handshake()
         return self._servers.answer(self._server, self._peer, method, path, body or b"")
 
