@@ -6,6 +6,7 @@ import base64
 import json
 import ssl
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,35 @@ def test_power_cut_between_a_bound_request_and_its_answer(world: World, peer: Pe
         rotate(world, StopAt("after reenroll"), "certs-1")
 
     assert password(rotated(world, peer, "--id", "certs-1"))
+
+
+# --- waiting ---
+
+
+@pytest.mark.parametrize(
+    "form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"]
+)
+def test_a_wait_until_a_date_outlives_the_process(world: World, peer: Peer, form: str) -> None:
+    """202, three days by the server's clock, which is a year behind; then the same bytes."""
+    server = datetime.now(timezone.utc) - timedelta(days=365)
+    asked = {
+        "Retry-After": (server + timedelta(days=3)).strftime(form),
+        "Date": server.strftime("%a, %d %b %Y %H:%M:%S GMT"),
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in asked.items())
+    raw = f"HTTP/1.1 202 Accepted\r\n{head}\r\n".encode()  # libest: without a length
+    peer.answers["/simplereenroll"] = lambda _: Answer(raw=raw)
+    told(world.rotate("--id", "certs-1", "--est-server", peer.url), 75, "wants us to wait")
+
+    ran = world.process("rotate", "--json")
+
+    assert ran.code == 75
+    wait = datetime.fromisoformat(ran.lines[-1]["next_at"]) - datetime.now(timezone.utc)
+    assert timedelta(days=2.9) < wait < timedelta(days=4.6)  # by chance up to a half longer
+    assert len(peer.asked("/simplereenroll")) == 1
+    peer.answers["/simplereenroll"] = peer.enrolled
+    rotated(world, peer, "--id", "certs-1")
+    assert len({got.body for got in peer.asked("/simplereenroll")}) == 1
 
 
 # --- cacerts ---

@@ -245,6 +245,54 @@ def test_a_server_of_another_name_is_not_trusted(
     assert "import.tls_cacert_path" in str(caught.value.hint)
 
 
+def test_a_common_name_can_be_taken_for_a_name(tmp_path: Path, client_pair: Path) -> None:
+    """est.accept_common_name, for servers whose certificate has no SubjectAltName at all."""
+    key = made.new_key()
+    certificate = _ROOT.issue(
+        key.public_key(),
+        made.common_name("localhost"),
+        extensions=[],
+        ends=_NOW + timedelta(days=9),
+    )
+    pair = tmp_path / "old.pem"
+    pair.write_bytes(made.key_pem(key) + made.pem(certificate))
+    anchors = made.pem(_ROOT.certificate)
+
+    for taken in (False, True):
+        context = tls.client_context(anchors, tls.Choices(common_name=taken))
+        context.load_cert_chain(client_pair)
+        with _Server(pair, version=ssl.TLSVersion.TLSv1_3) as server:
+            if taken:
+                tls.handshake(context, "localhost", server.port)
+            else:
+                with pytest.raises(TemporaryError, match="mismatch"):
+                    tls.handshake(context, "localhost", server.port)
+
+
+def test_the_issuers_in_the_trust_file_can_go_along(server_pair: Path, client_pair: Path) -> None:
+    """est.send_chain, for servers that lack the one between their root and our certificate."""
+    anchors = made.pem(_ROOT.certificate) + made.pem(_CA.certificate)
+    context = tls.client_context(anchors, tls.Choices(send_chain=True))
+    context.load_cert_chain(client_pair)
+
+    with _Server(server_pair, version=ssl.TLSVersion.TLSv1_3) as server:
+        tls.handshake(context, _HERE, server.port)
+
+    assert 2 == server.chain_length
+
+
+def test_rfc_5280_to_the_letter_is_a_choice() -> None:
+    """The PKI of Foundries' documents has a root that fails it; off unless it is asked for."""
+    anchors = made.pem(_ROOT.certificate)
+
+    flags = [
+        tls.client_context(anchors, tls.Choices(strict=on)).verify_flags for on in (False, True)
+    ]
+
+    assert [bool(each & ssl.VERIFY_X509_STRICT) for each in flags] == [False, True]
+    assert not tls.client_context(anchors).verify_flags & ssl.VERIFY_X509_STRICT
+
+
 def test_a_server_of_another_root_is_not_trusted(server_pair: Path, client_pair: Path) -> None:
     """The trust file alone counts, never the system's store."""
     with (
