@@ -140,9 +140,11 @@ def serving(world: World, *, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) ->
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         peer.url = f"https://localhost:{server.server_port}{BASE}"
-        yield peer
-        server.shutdown()
-        thread.join()
+        try:
+            yield peer
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class _QuietServer(ThreadingHTTPServer):

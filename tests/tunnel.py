@@ -18,9 +18,11 @@ def listening(act: Act, *, address: str = "127.0.0.1") -> Iterator[int]:
     with socket.create_server((address, 0), family=family) as listener:
         thread = threading.Thread(target=_serve, args=(listener, act))
         thread.start()
-        yield int(listener.getsockname()[1])
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def _serve(listener: socket.socket, act: Act) -> None:

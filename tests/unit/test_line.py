@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -109,13 +111,28 @@ def _found(*hosts: str, port: int = 1) -> list[tuple[Any, ...]]:
     ]
 
 
+@contextlib.contextmanager
+def _deaf(address: str, port: int) -> Iterator[None]:
+    """A place that does not answer: its queue is full, and the system drops what else comes."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server((address, port), backlog=0))
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield
+
+
 def test_an_address_that_leads_nowhere_is_passed_by() -> None:
-    """Addresses of IPv6 where nobody listens or answers, and one of IPv4 where somebody does."""
-    with listening(lambda _: None) as port:
-        addresses = dial.by_turns(_found("::1", "100::1", _HERE, port=port))  # RFC 6666
+    """One where nobody listens, one that does not answer, and one where somebody does."""
+    with listening(lambda _: None) as port, _deaf("127.0.0.2", port):
+        addresses = dial.by_turns(_found("::1", "127.0.0.2", _HERE, port=port))
+        started = time.monotonic()
 
         with dial.reached(addresses, patience_s=0.3) as line:
             assert line.getpeername()[0] == _HERE
+
+        assert 0.2 < time.monotonic() - started < 5
 
 
 def test_the_families_take_turns() -> None:
