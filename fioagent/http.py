@@ -1,6 +1,6 @@
 """HTTP requests with one credential to one peer over one kept-alive connection.
 
-The standard library does HTTP, over a line of our own (docs/adr/0009): trust and
+The standard library does HTTP, over a line of our own (docs/adr/0010): trust and
 identity are the given context's alone, no environment, no system store, no redirects,
 no compression, and an answer that is too long or too slow is cut.
 """

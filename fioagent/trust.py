@@ -1,7 +1,7 @@
 """The roots that servers are trusted by, and how one takes another's place.
 
 One file, ``import.tls_cacert_path``, replaced at once and by an operator's word alone
-(docs/adr/0011). A root goes out only when the gateway has just been reached under those
+(docs/adr/0012). A root goes out only when the gateway has just been reached under those
 that stay; so whatever is cut or repeated, the gateway that there is can be reached.
 """
 

@@ -150,7 +150,7 @@ def _enrol(rotation: Rotation, device: Device) -> Issuance:
     request = base64.b64decode(rotation.fact(Phase.KEY_GENERATED, "csr"))
     if not rotation.facts[Phase.KEY_GENERATED].get("linked", False):
         return _est(rotation, device).reenroll(request)
-    # Good for one connection, so it is made on it; what is durable is the key (docs/adr/0010).
+    # Good for one connection, so it is made on it; what is durable is the key (docs/adr/0011).
     key = device.keys.private_key(rotation.new)
     linked = functools.partial(x509.linked_request, request, key)
     return _est(rotation, device).reenroll(request, linked)
