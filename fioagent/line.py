@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from fioagent import openssl
+
 HANDSHAKE_TIMEOUT_S: Final = 30.0
 IDLE_TIMEOUT_S: Final = 30.0  # without a byte
 
@@ -68,6 +70,7 @@ class Line:
         """
         if not self._poll(select.POLLIN, 0.0):
             return False
+        openssl.forget_errors()
         try:
             self._tls.recv(1)
         except ssl.SSLWantReadError:
@@ -102,6 +105,7 @@ class Line:
 
     def _patiently(self, act: Callable[[], _Result]) -> _Result:
         while True:
+            openssl.forget_errors()
             try:
                 return act()
             except ssl.SSLWantReadError:

@@ -9,6 +9,7 @@ nothing is done through it unless what it shows is what Python reports.
 from __future__ import annotations
 
 import _ssl
+import contextlib
 import ctypes
 import functools
 import ssl
@@ -88,6 +89,17 @@ def _context(context: ssl.SSLContext) -> ctypes.c_void_p:
     if options & 0xFFFFFFFF != int(context.options) & 0xFFFFFFFF:
         raise OpenSslError("SSL_CTX is not where CPython keeps it")
     return pointer
+
+
+def forget_errors() -> None:
+    """This thread's queue of errors is empty, as OpenSSL wants it before each call of TLS.
+
+    A token's module may use the same OpenSSL and leave some behind (SoftHSM does, where it
+    makes a key): the next read of a connection that is open would take them for its own.
+    Without the library at hand nothing is done; then no token is there either.
+    """
+    with contextlib.suppress(OpenSslError):
+        _library().call("ERR_clear_error", None)
 
 
 def send_leaf_only(context: ssl.SSLContext) -> None:

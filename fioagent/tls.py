@@ -145,6 +145,7 @@ class _Handshake:
             self._await_verdict(line, max(_VERDICT_MINIMUM_S, _VERDICT_FACTOR * took))
 
     def _is_shaken(self, line: socket.socket) -> bool:
+        openssl.forget_errors()
         try:
             self._tls.do_handshake()
             shaken = True
@@ -160,6 +161,7 @@ class _Handshake:
     def _await_verdict(self, line: socket.socket, patience_s: float) -> None:
         deadline = time.monotonic() + patience_s
         while (left := deadline - time.monotonic()) > 0:
+            openssl.forget_errors()
             try:
                 if not self._tls.read(1):
                     raise ConnectionResetError("the server closed the connection")

@@ -58,6 +58,7 @@ class Line:
         self._server = server
         self._peer = peer
         self.host, self.port = factory.HOSTS[server]
+        self.base_url = factory.GATEWAY_URL if server == "gateway" else factory.EST_URL
 
     def handshake(self) -> None:
         alert = self._servers.alert(self._peer, self._server)
