@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import socket
 import ssl
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from fioagent import dial, tls
+from fioagent import dial, openssl, tls
 from fioagent.errors import TemporaryError
 from fioagent.http import Limits, Session
 from fioagent.line import Line
@@ -109,6 +110,27 @@ def _found(*hosts: str, port: int = 1) -> list[tuple[Any, ...]]:
         (six, 1, 6, "", (host, port, 0, 0)) if ":" in host else (four, 1, 6, "", (host, port))
         for host in hosts
     ]
+
+
+def test_errors_that_others_leave_to_openssl_are_not_the_connections(
+    tmp_path: Path, client: ssl.SSLContext
+) -> None:
+    """SoftHSM asks for an engine that is not there whenever it makes a key, as is done here."""
+
+    def twice(line: Any) -> None:
+        for _ in range(2):
+            line.recv(4096)
+            time.sleep(0.1)  # so that the client has to wait, and asks OpenSSL why
+            line.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with listening(_over_tls(_server_context(tmp_path), twice)) as port:
+        session = Session(f"https://{_HERE}:{port}", client)
+        assert session.request("POST", "/", body=b"x").status == 204
+        openssl._library().call("ENGINE_by_id", ctypes.c_void_p, ctypes.c_char_p(b"nobody"))
+
+        assert session.request("POST", "/", body=b"x").status == 204
+
+        session.close()
 
 
 @contextlib.contextmanager
