@@ -179,9 +179,11 @@ class Journal:
 
 def _fold(path: str, records: list[Record]) -> Rotation | None:
     try:
-        return machine.fold(records)
+        rotation = machine.fold(records)
+        events.of(records)  # what cannot be told is not what we wrote
     except (machine.HistoryError, KeyError, ValueError) as error:
         raise _damaged(path, str(error)) from error
+    return rotation
 
 
 def _line(value: dict[str, Any]) -> bytes:
@@ -248,9 +250,9 @@ def _value(path: str, number: int, line: bytes) -> dict[str, Any]:
         raise _damaged(path, f"the checksum of line {number} differs")
     try:
         value = json.loads(line.partition(b" ")[2])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, f"line {number}: {error}") from error
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not isinstance(value.get("facts", {}), dict):
         raise _damaged(path, f"line {number} is no record")
     return value
 
