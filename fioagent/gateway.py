@@ -114,7 +114,7 @@ class HttpGateway:
         self._expect(answer, "report the test's result", (200, 201, 202))
         try:
             return _uploads(json.loads(answer.body or b"{}"))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise PeerError(
                 f"cannot upload artifacts: {self._session.host} does not say where: "
                 f"{answer.words()}",

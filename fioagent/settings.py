@@ -143,7 +143,7 @@ def _files(disk: Disk, environ: Mapping[str, str]) -> list[str]:
 def _parse(path: str, raw: bytes) -> dict[str, Any]:
     try:
         data = tomllib.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOML's own, a number too long, nesting too deep
         raise ConfigError(f"cannot read {path}: not valid TOML: {error}") from error
     found = {}
     for section, table in data.items():

@@ -57,7 +57,7 @@ class SotaFile:
         try:
             text = raw.decode("utf-8")
             return cls(path, text, _table(text))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # TOML's own, a long number, deep nesting
             raise ConfigError(f"cannot read {path}: not valid TOML: {error}") from error
 
     @property
