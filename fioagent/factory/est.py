@@ -177,8 +177,9 @@ def _pkcs7(
     encoded = base64.b64encode(der).decode("ascii")
     if knobs["est_success"] == "201":
         return Response(encoded, status, content_type="application/pkcs7-mime")
-    # Wrapped and with a final newline for libest, and with the header for BouncyCastle.
-    folded = "\n".join(textwrap.wrap(encoded, BASE64_LINE)) + "\n"
-    answer = Response(folded, status, content_type="application/pkcs7-mime; smime-type=certs-only")
+    if knobs["est_body"] == "folded":
+        # With a final newline for libest; the header below is for BouncyCastle.
+        encoded = "\n".join(textwrap.wrap(encoded, BASE64_LINE)) + "\n"
+    answer = Response(encoded, status, content_type="application/pkcs7-mime; smime-type=certs-only")
     answer.headers["Content-Transfer-Encoding"] = "base64"
     return answer

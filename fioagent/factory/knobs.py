@@ -59,6 +59,9 @@ KNOBS: Final = {
     "est_success": _choice(
         "200 201", "enrolment: 200 as RFC 7030 has it, or 201 and the framing of estserver"
     ),
+    "est_body": _choice(
+        "folded one-line", "base64 of an answer 200: libest wants a newline, strongSwan 5.9.8 none"
+    ),
     "est_ca": _choice(
         "online-ca local-ca foreign-ca", "CA that issues; the gateway distrusts foreign-ca"
     ),

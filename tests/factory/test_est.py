@@ -92,6 +92,19 @@ def test_an_enrolment_can_be_answered_as_estserver_does(
     assert 1 == len(certificates(answer))
 
 
+def test_an_enrolment_can_be_answered_in_one_line(
+    lab: Lab, client: Client, request_: bytes
+) -> None:
+    """As strongSwan 5.9.8 needs it; the rest is as RFC 7030 asks."""
+    lab.factory.set_knob("est_body", "one-line")
+
+    answer = client.enrol(request_)
+
+    assert 200 == answer.status_code
+    assert "\n" not in answer.text
+    assert 1 == len(certificates(answer))
+
+
 def test_header_names_are_written_as_libest_wants_them(client: Client, request_: bytes) -> None:
     """It compares bytes."""
     names = list(client.enrol(request_).headers)
