@@ -144,9 +144,17 @@ class World:
         assert answer.status_code == 200
 
     def set_setting(self, text: str) -> None:
-        """Appends to the device's fioagent.toml."""
+        """A section with its lines, into the device's fioagent.toml."""
         path = Path(self.device.env["FIOAGENT_CONFIG"])
-        path.write_text(f"{path.read_text()}\n{text}\n")
+        header = text.partition("\n")[0]
+        before, found, after = path.read_text().partition(f"{header}\n")
+        path.write_text(f"{before}{text}\n{after}" if found else f"{before}\n{text}\n")
+
+    def give_certificate(self, pem: bytes) -> None:
+        """Another certificate for the device's own key, as if it had been registered with it."""
+        self.old_certificate = pem
+        (self.storage / "client.pem").write_bytes(pem)
+        (self._kept / "certificate.pem").write_bytes(pem)
 
     # --- acting ---
 
@@ -172,14 +180,14 @@ class World:
         with agent.opened([], self.device.env, clock=StoppedClock(at)) as opened:
             return opened.rotate(now=now, est_url=None, rotation_id=identifier, watch=watch)
 
-    def process(self, *arguments: str, before: Sequence[str] = ()) -> Ran:
+    def process(self, *arguments: str, before: Sequence[str] = (), limit_s: float = 60) -> Ran:
         """The command line in a process of its own; ``before`` is what starts it."""
         done = subprocess.run(
             [*before, sys.executable, "-m", "fioagent", *arguments],
             env={**os.environ, **self.device.env},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=limit_s,
             check=False,
         )
         return Ran(done.returncode, done.stdout, done.stderr)
