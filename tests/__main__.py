@@ -5,6 +5,7 @@
     python3 -m tests pytest ARG...  pytest alone, for work on the code
     python3 -m tests bench NAME...  what it costs, measured; all benchmarks without a name
     python3 -m tests crash ARG...   power cuts, kills and faults by the thousand; --help tells more
+    python3 -m tests fuzz ARG...    damaged files and answers, for as long as wanted; the same
 
 Standard library only, Python 3.10 or later: it runs before anything is
 installed. Everything goes into ``.venv``; Debian packages are installed where
@@ -39,7 +40,7 @@ ONCE = (
     *("test_crash_*.py", "unit/test_crash_*.py"),
 )
 MEMORY = Path("/dev/shm")  # noqa: S108  # each run makes a directory of its own in it
-# Programs that the tests run, and the Debian package that has each.
+# Programs that the tests run, and the Debian packages that have each.
 PROGRAMS = {
     "curl": "curl",
     "dbus-daemon": "dbus",
@@ -48,6 +49,7 @@ PROGRAMS = {
     "mount": "mount",
     "openssl": "openssl",
     "pkcs11-tool": "opensc",
+    "pki": "strongswan-pki libstrongswan-standard-plugins",
     "setpriv": "util-linux",
     "softhsm2-util": "softhsm2",
     "strace": "strace",
@@ -62,6 +64,8 @@ LIBRARIES = {
     "*/libtss2-tcti-swtpm.so.0": "libtss2-tcti-swtpm0",
     "*/pkcs11/libtpm2_pkcs11.so": "libtpm2-pkcs11-1",
 }
+# The same, of what not every Debian has: 12 has no libest.
+PROGRAMS_OF_SOME = {"estclient": "libest-utils"}
 
 
 class CheckFailedError(Exception):
@@ -76,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
                 return in_environment("factory", ["fioagent.factory", "demo", *rest])
             case ["pytest", *rest]:
                 return in_environment("factory,dev,pkcs11", ["pytest", *rest])
-            case ["bench" | "crash" as name, *rest]:
+            case ["bench" | "crash" | "fuzz" as name, *rest]:
                 need_programs(["strace"] if name == "crash" else [], [])
                 return in_environment("factory,dev,pkcs11", [f"tests.{name}", *rest])
             case []:
@@ -97,6 +101,7 @@ def in_environment(extras: str, module: Sequence[str]) -> int:
 def check_everything() -> int:
     started = time.monotonic()
     need_programs()
+    try_programs()
     python = prepared(VENV, sys.executable, "factory,dev,pkcs11")
     run("format", [python, "-m", "ruff", "format", "--check", "."])
     run("lint", [python, "-m", "ruff", "check", "."])
@@ -121,7 +126,21 @@ def need_programs(
     missing = [PROGRAMS[program] for program in programs if not shutil.which(program)]
     missing += [LIBRARIES[each] for each in libraries if not any(Path("/usr/lib").glob(each))]
     if missing:
-        install_packages(missing)
+        install_packages(" ".join(missing).split())
+
+
+def try_programs() -> None:
+    """Those that this Debian has; loud about the others, whose tests are skipped."""
+    for program, package in PROGRAMS_OF_SOME.items():
+        if shutil.which(program):
+            continue
+        is_known = shutil.which("apt-cache") and subprocess.run(
+            ["apt-cache", "show", package], capture_output=True, check=False
+        )
+        if is_known and is_known.returncode == 0 and os.geteuid() == 0:
+            install_packages([package])
+        else:
+            print(f"== NOT TRIED: {program}; this system has no package {package}", flush=True)
 
 
 def install_packages(packages: Iterable[str]) -> None:
