@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from cheroot.errors import FatalSSLAlert
 from cheroot.makefile import StreamReader, StreamWriter
-from cheroot.server import HTTPConnection
+from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 from cryptography import x509
 
@@ -92,9 +92,33 @@ class TlsAdapter(Adapter):
         return reader_or_writer(sock, mode, bufsize)
 
 
+class _Spoken:
+    """A server, as one that speaks another version of HTTP."""
+
+    def __init__(self, server: object, protocol: str) -> None:
+        self._server = server
+        self.protocol = protocol
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+
+class TlsRequest(HTTPRequest):
+    """Answered in its own version: Debian's libest client takes no other."""
+
+    def send_headers(self) -> None:
+        server = self.server
+        self.server = _Spoken(server, self.response_protocol)
+        try:
+            super().send_headers()
+        finally:
+            self.server = server
+
+
 class TlsConnection(HTTPConnection):
     """Shakes hands before the first request, in the worker thread."""
 
+    RequestHandlerClass = TlsRequest
     shaken = False
 
     def communicate(self) -> bool:
