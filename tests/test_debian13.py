@@ -1,4 +1,4 @@
-"""What Debian 13 has and Debian 12 has not: a tpm2-pkcs11 that derives, python-pkcs11 0.7.0.
+"""What Debian 13 has and 12 has not: a tpm2-pkcs11 that derives, python-pkcs11 0.7.0, libest.
 
 The agent, the factory and the tests as they stand here, with the libraries and the
 Python 3.13 of a Debian 13 root: Yocto scarthgap has the same python-pkcs11.
@@ -22,6 +22,7 @@ PACKAGES: Final = (
     *("python3-cryptography", "python3-requests", "python3-flask", "python3-cheroot"),
     *("python3-pkcs11", "python3-pytest", "python3-hypothesis", "opensc", "softhsm2"),
     *("swtpm", "libtpm2-pkcs11-1", "libtss2-tcti-swtpm0t64", "tpm2-tools"),
+    *("libest-utils", "strongswan-pki", "libstrongswan-standard-plugins", "curl", "openssl"),
 )
 
 
@@ -62,3 +63,8 @@ def test_the_token_rules_hold(root: Path) -> None:
     """With the oldest python-pkcs11, which loads one module a process."""
     for pattern in ("tpm", "soft"):
         assert "passed" in outcome_of(root, "test_token_rules.py", "-k", pattern)
+
+
+def test_est_clients_of_others_renew(root: Path) -> None:
+    """With those of strongSwan 6 and of libest, which Debian 12 has not."""
+    assert "8 passed" in outcome_of(root, "factory/test_est_clients.py")
