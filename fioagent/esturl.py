@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from fioagent.errors import ConfigError
 
@@ -96,8 +96,10 @@ def redirected(base: str, url: str, location: str) -> str:
     ):
         raise ValueError("that is another server")
     segments = parts.path.lower().replace("%2e", ".").split("/")[1:]
-    if parts.fragment or _HIDDEN.search(parts.path) or not {"", ".", ".."}.isdisjoint(segments):
+    odd = parts.fragment or "@" in parts.netloc or _HIDDEN.search(parts.path)
+    if odd or not {"", ".", ".."}.isdisjoint(segments):
         raise ValueError("that is no plain address")
     if not parts.path.startswith((f"{ROOT}/", f"{ours.path}/")):
         raise ValueError("that leads out of EST")
-    return target
+    # In the words of the base: a host may be written in capitals, a port be left out.
+    return urlunsplit((ours.scheme, ours.netloc, parts.path, parts.query, ""))
