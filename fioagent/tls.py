@@ -36,10 +36,12 @@ _REFUSALS: Final = (
     "CERTIFICATE_REQUIRED",
     "UNKNOWN_CA",
     "ACCESS_DENIED",
+    "DECRYPT_ERROR",  # a signature that does not fit: the issuer's, or ours
 )
 _ALERT_HINTS: Final = {
     "unknown ca": "the CA that issued it has to be among the factory's device CAs",
     "certificate expired": "compare its validity, the device's clock and the server's clock",
+    "decrypt error": "its signature does not fit: has its CA a new key under the same name?",
     "certificate revoked": "the operator has to look at the factory's list of revoked CAs",
 }
 _SSL_OP_TLSEXT_PADDING: Final = 1 << 4  # in OP_ALL, and without a name in Python
