@@ -14,9 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import AttributeOID, ExtensionOID
 
+from tests.aftermath import check_open, check_over, told
 from tests.est_peer import BASE, Answer, Got, Peer, packed, serving
 from tests.power import PowerCutError, StopAt, Switch, rotate
-from tests.test_bad_input import check_open, check_over, told
 from tests.tunnel import Tunnel, listening
 from tests.unit import made
 from tests.world import World

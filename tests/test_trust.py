@@ -16,8 +16,8 @@ from fioagent import agent, trust
 from fioagent.disk import LocalDisk
 from fioagent.errors import ConfigError
 from fioagent.ports import Disk
+from tests.aftermath import told
 from tests.power import PowerCutError, Switch, Wired
-from tests.test_bad_input import told
 from tests.unit import made
 from tests.world import StoppedClock, World
 

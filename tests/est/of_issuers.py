@@ -96,6 +96,11 @@ ISSUERS: Final = [
         ),
     ),
     refused(
+        "a signature that is not the issuer's, which is not at hand",
+        "refuses the device's certificate: decrypt error",
+        issues(changed(_forged)),
+    ),
+    refused(
         "a CA with a short key",
         USE + "the key of its issuer is too short",
         issues(_below_an_unknown(rsa_key(1024))),

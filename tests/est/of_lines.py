@@ -31,9 +31,9 @@ from tests.est.certificates import (
     spki_of,
     usage,
 )
-from tests.est.replies import issues, silent
+from tests.est.replies import drips, http, issues, silent
 from tests.est.scenario import Scenario, put_off, refused, taken
-from tests.est.server import Context, Lab, Line, ordinary
+from tests.est.server import Context, Exchange, Lab, Line, ordinary
 from tests.unit.made import tlv
 
 # --- credentials of servers ---
@@ -259,7 +259,14 @@ LINES: Final = [
 # --- what only a deadline ends ---
 
 
+def _dripping(exchange: Exchange) -> None:
+    exchange.send(http(200, b"", length=False))
+    drips(b"M" * 5000)(exchange)
+
+
 SLOW: Final = [
+    put_off("headers that drip", "cannot", drips(http(200, b"M" * 5000)), slow=True),
+    put_off("a body that drips", "cannot", _dripping, slow=True),
     _no_tls(
         "silence instead of TLS", "cannot reach localhost:{port}: timed out", _silent, slow=True
     ),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from email.utils import format_datetime
 from typing import Final
 
+from tests.est.certificates import now
 from tests.est.replies import http, raw
 from tests.est.scenario import Scenario, put_off
 from tests.est.server import Exchange, Reply
@@ -13,9 +16,30 @@ DEFAULT_S: Final = 300.0
 DAY_S: Final = 86400.0
 
 
+def _dated(shape: str, ahead: timedelta, clock: timedelta | None) -> list[str]:
+    """Retry-After as a date; ``clock`` is how far the server's own is off, with a Date."""
+    date = now() + ahead + (clock or timedelta())
+    text = {
+        "IMF-fixdate": format_datetime(date, usegmt=True),
+        "RFC 850": date.strftime("%A, %d-%b-%y %H:%M:%S GMT"),
+        "asctime": date.strftime("%a %b %e %H:%M:%S %Y"),
+    }[shape]
+    lines = [f"Retry-After: {text}"]
+    if clock is not None:
+        lines.append(f"Date: {format_datetime(now() + clock, usegmt=True)}")
+    return lines
+
+
 def _later(status: int, *headers: str) -> Reply:
     def reply(exchange: Exchange) -> None:
         exchange.send(http(status, b"later", "text/plain", *headers))
+
+    return reply
+
+
+def _later_by_date(status: int, shape: str, ahead: timedelta, clock: timedelta | None) -> Reply:
+    def reply(exchange: Exchange) -> None:
+        exchange.send(http(status, b"later", "text/plain", *_dated(shape, ahead, clock)))
 
     return reply
 
@@ -25,20 +49,40 @@ def _about(seconds: float) -> tuple[float, float]:
     return seconds - 60, seconds * 1.5 + 60
 
 
+HOUR: Final = timedelta(hours=1)
+_OFF: Final = {
+    "": None,
+    ", by a clock a day behind": -24 * HOUR,
+    ", by a clock a year ahead": 8760 * HOUR,
+}
+
+DATES: Final = [
+    put_off(
+        f"{status} until a date as {shape}{words}",
+        WAITS[status],
+        _later_by_date(status, shape, HOUR, clock),
+        waits_s=_about(3600),
+    )
+    for status in WAITS
+    for shape in ("IMF-fixdate", "RFC 850", "asctime")
+    for words, clock in _OFF.items()
+]
+
 _SECONDS: Final = [
     ("3600", 3600.0),
     (" 3600 ", 3600.0),
     ("0003600", 3600.0),
     ("86400", DAY_S),
-    ("604800", DAY_S),
-    ("99999999999999999999999999", DAY_S),
+    ("604800", 7 * DAY_S),
+    ("99999999999999999999999999", 7 * DAY_S),
 ]
 SECONDS: Final = [
     put_off(
         f"{status} with Retry-After {value!r}",
         WAITS[status],
         _later(status, f"Retry-After: {value}"),
-        waits_s=_about(seconds),
+        # After a 202 a week at most: the server has the request, and a person looks at it.
+        waits_s=_about(min(seconds, 7 * DAY_S if status == 202 else DAY_S)),
     )
     for status in WAITS
     for value, seconds in _SECONDS
@@ -63,7 +107,7 @@ NONSENSE: Final = [
         f"202 with Retry-After {value[:40]!r}",
         WAITS[202],
         _later(202, f"Retry-After: {value}"),
-        waits_s=_about(DAY_S if value.startswith("99") else DEFAULT_S),
+        waits_s=_about(7 * DAY_S if value.startswith("99") else DEFAULT_S),
     )
     for value in _NONSENSE
 ] + [
@@ -95,4 +139,4 @@ NONSENSE: Final = [
     put_off("503 without Retry-After", WAITS[503], _later(503), waits_s=(0, 600)),
 ]
 
-ALL: Final[list[Scenario]] = [*SECONDS, *NONSENSE]
+ALL: Final[list[Scenario]] = [*DATES, *SECONDS, *NONSENSE]

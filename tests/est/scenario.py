@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.est import replies
-from tests.est.server import Context, Lab, Line, Reply, Script, not_there, ordinary
+from tests.est.server import Context, Lab, Line, Reply, Request, Script, not_there, ordinary
 from tests.world import World
 
 
@@ -32,6 +32,7 @@ class Scenario:
         host: how the URL names the server.
         asked: how many enrolments must have come in the first run; None: any number.
         waits_s: what an open rotation waits at least, and at most.
+        of_request: asserts something of the enrolment's request.
         slow: seconds pass, because a deadline of the client is what ends it.
     """
 
@@ -48,6 +49,7 @@ class Scenario:
     host: str = "localhost"
     asked: int | None = None
     waits_s: tuple[float, float] | None = None
+    of_request: Callable[[Request], None] | None = None
     slow: bool = False
 
     @property

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fioagent.factory import Factory
 from fioagent.factory.certificates import Authority
 from fioagent.factory.tls import server_context
-from tests.est.certificates import Change, for_request, unchanged
+from tests.est.certificates import Change, Parts, below, for_request, unchanged
 
 BASE: Final = "/.well-known/est"
 _PATIENCE_S: Final = 180.0  # for a client that neither reads nor hangs up: longer than any deadline
@@ -34,6 +35,11 @@ class Request:
     body: bytes
     certificate: bytes  # DER of the client's; empty without one
     certificates_sent: int
+    binding: str  # base64 of tls-unique; empty where TLS has none
+
+    @property
+    def csr(self) -> x509.CertificateSigningRequest:
+        return x509.load_der_x509_csr(base64.b64decode(self.body))
 
 
 class Lab:
@@ -96,6 +102,12 @@ class Exchange:
         with contextlib.suppress(OSError):
             while self._line.recv(65536):
                 pass
+
+    def template(self) -> Parts:
+        """A certificate of the CA that issues, for the key of the device's live one."""
+        device = x509.load_der_x509_certificate(self.request.certificate)
+        spki = device.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return below(self.lab.authority("online-ca"), device.subject.public_bytes(), spki)
 
     def issue(self, change: Change = unchanged, ca: str = "online-ca") -> bytes:
         """DER of the certificate that the request asks for, but for ``change``."""
@@ -234,8 +246,18 @@ def _read(tls: ssl.SSLSocket, lines: object) -> Request | None:
         name, _, value = header.partition(":")
         headers[name.lower()] = value.strip()
     body = read(int(headers.get("content-length", "0")))
+    unique = tls.get_channel_binding("tls-unique") or b""
     chain = tls._sslobj.get_unverified_chain() or ()  # type: ignore[attr-defined]  # public in 3.13
-    return Request(method, target, headers, body, tls.getpeercert(True) or b"", len(chain))
+    return Request(
+        method,
+        target,
+        headers,
+        body,
+        tls.getpeercert(binary_form=True) or b"",
+        len(chain),
+        # CPython gives a value for TLS 1.3 as well, where tls-unique is not defined.
+        base64.b64encode(unique).decode() if tls.version() == "TLSv1.2" else "",
+    )
 
 
 def _drain(line: socket.socket) -> None:

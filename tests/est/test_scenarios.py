@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -16,6 +17,7 @@ from tests.est import (
     of_http,
     of_issuers,
     of_lines,
+    of_questions,
     of_redirects,
     of_waiting,
 )
@@ -31,6 +33,7 @@ TABLE = [
     *of_bodies.ALL,
     *of_certificates.ALL,
     *of_issuers.ALL,
+    *of_questions.ALL,
 ]
 QUICK = [row for row in TABLE if not row.slow]
 SLOW = [row for row in TABLE if row.slow]
@@ -113,6 +116,8 @@ def check_end(world: World, row: Scenario, server: EstServer, ran: Ran) -> None:
     assert server.sent < _MOST_SENT
     assert row.asked in (None, len(server.enrolments()))
     check_requests(server)
+    if row.of_request is not None:
+        row.of_request(server.enrolments()[-1])
     line = row.line.replace("{port}", str(server.port))
     if row.end is End.COMPLETED:
         assert ran.code == 0, ran.err
@@ -130,7 +135,7 @@ def check_end(world: World, row: Scenario, server: EstServer, ran: Ran) -> None:
 def check_requests(server: EstServer) -> None:
     """What every server of the field takes: RFC 7030 section 4.2.1, RFC 8951 section 3."""
     for request in server.enrolments():
-        assert request.target.endswith("/simplereenroll")
+        assert re.fullmatch(r"/\.well-known/est(/label)?/simplereenroll", request.target)
         assert request.headers["content-type"] == "application/pkcs10"
         assert request.headers["content-transfer-encoding"] == "base64"
         assert int(request.headers["content-length"]) == len(request.body)

@@ -22,6 +22,19 @@ from tests.est.certificates import (
     below,
     spki_of,
 )
+from tests.est.of_questions import (
+    CHALLENGE,
+    EC_KEY,
+    ECDSA_SHA384,
+    EMAIL,
+    EXTENSIONS,
+    MAC_ADDRESS,
+    P384,
+    RSA_KEY,
+    SHA384,
+    TEMPLATE,
+    TLS_FEATURE,
+)
 from tests.est.replies import CERTS_ONLY, chunked, folded, http
 from tests.fuzz.targets import KEYS, SEEDS, VECTORS
 from tests.unit import histories, journals, made
@@ -50,6 +63,7 @@ def main() -> None:
         below(signer, NAME, spki, *usual, alternative_names("a.test")).signed(),
     )
     of_servers(leaf, issuer)
+    of_questions(leaf)
     of_http(leaf)
     of_devices()
 
@@ -74,6 +88,28 @@ def of_servers(leaf: bytes, issuer: bytes) -> None:
     )
     keep("pkcs7", "other-choices", messages.certs_only(made.tlv(0xA1, b"\x02\x01\x01"), leaf))
     keep("pkcs7", "nothing", messages.certs_only())
+
+
+def of_questions(leaf: bytes) -> None:
+    asked = {
+        "bare": (MAC_ADDRESS, EMAIL, P384, SHA384, CHALLENGE),
+        "key": (made.tlv(0x30, made.oid(EC_KEY), made.tlv(0x31, P384)), ECDSA_SHA384),
+        "extensions": (
+            made.tlv(0x30, made.oid(EXTENSIONS), made.tlv(0x31, made.tlv(0x30, TLS_FEATURE))),
+        ),
+        "rfc7030": (made.tlv(0x30, made.oid(EXTENSIONS), made.tlv(0x31, MAC_ADDRESS)), CHALLENGE),
+        "template": (TEMPLATE, made.tlv(0x30, made.oid(RSA_KEY), made.tlv(0x31, b"\x02\x01\x7f"))),
+    }
+    for name, wanted in asked.items():
+        keep("csrattrs", name, made.tlv(0x30, *wanted))
+    message = messages.certs_only(leaf)
+    keep("base64", "folded", folded(message))
+    keep("base64", "windows", folded(message, 76, "\r\n"))
+    keep("base64", "nul", base64.b64encode(message) + b"\x00")
+    keep("base64", "binary", message)
+    keep("base64", "pem", b"-----BEGIN PKCS7-----\n" + folded(message) + b"-----END PKCS7-----\n")
+    keep("proxy", "plain", b"http://proxy.example:3128")
+    keep("proxy", "user", b"http://user:pass%20word@[2001:db8::1]:8080/")
 
 
 def of_http(leaf: bytes) -> None:

@@ -13,14 +13,27 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from fioagent import answers, certcheck, ecies, esturl, pkcs7, settings, sota, tls
+from fioagent import (
+    answers,
+    certcheck,
+    csrattrs,
+    ecies,
+    esturl,
+    pkcs7,
+    proxy,
+    settings,
+    sota,
+    tls,
+    transfer,
+    waiting,
+)
 from fioagent.certcheck import Policy
 from fioagent.config import document, trigger
 from fioagent.disk import LocalDisk
 from fioagent.errors import AgentError, ConfigError
 from fioagent.est import HttpEst
 from fioagent.factory import Factory
-from fioagent.http import MAX_WAIT_S, Response, Session
+from fioagent.http import Response, Session
 from fioagent.rotation.journal import Journal, JournalDamagedError
 from fioagent.x509 import Certificate, CertificateError
 from tests.est.replies import raw
@@ -92,9 +105,29 @@ def _http_answer(directory: Path, stack: contextlib.ExitStack) -> Callable[[byte
     return read
 
 
+def _csrattrs(data: bytes) -> None:
+    wanted = csrattrs.parse(data, None)
+    assert wanted.curve in (None, "secp256r1", "secp384r1", "secp521r1")
+    assert wanted.digest in ("sha256", "sha384", "sha512")
+    assert sum(map(len, wanted.extensions)) <= csrattrs.MAX_COPIED
+    assert all(note.isprintable() for note in (*wanted.notes, wanted.problem or ""))
+
+
+def _base64(data: bytes) -> None:
+    found = transfer.decoded(data)
+    assert found.der
+    assert transfer.decoded(transfer.encoded(found.der)).der == found.der
+
+
+def _proxy(data: bytes) -> None:
+    found = proxy.parse(data.decode("utf-8", "surrogateescape"))
+    assert found.host.isprintable()
+    assert 0 < found.port < 65536
+
+
 def _retry_after(data: bytes) -> None:
     wait = Response(503, {"retry-after": data.decode("latin-1")}, b"").retry_after_s()
-    assert wait is None or 0 <= wait <= MAX_WAIT_S
+    assert wait is None or 0 <= wait <= waiting.LONGEST_S
 
 
 # --- what an operator or a technician writes ---
@@ -201,6 +234,9 @@ def _with_checksum(line: bytes) -> bytes:
 _PURE: Final = [
     Target("pkcs7", _pkcs7, (pkcs7.Pkcs7Error,)),
     Target("certificate", _certificate, (AgentError,)),
+    Target("csrattrs", _csrattrs, (csrattrs.CsrAttrsError,)),
+    Target("base64", _base64, (transfer.TransferError,)),
+    Target("proxy", _proxy, (ValueError,)),
     Target("retry-after", _retry_after, ()),
     Target("sota", _sota, (ConfigError,)),
     Target("trigger", _trigger, (ConfigError,)),
