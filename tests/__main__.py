@@ -22,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
@@ -32,13 +33,16 @@ LONGEST_S = 45 * 60  # that one step of the check may take; none is near it
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 # What Yocto scarthgap ships: the oldest that the agent promises to work with.
 OLDEST = ("cryptography==42.0.5", "requests==2.32.4", "urllib3==2.2.2", "idna==3.7")
-# With another Python: what is booted there, and where power fails, is the same; they take minutes.
-ONCE = (
-    *("test_handlers_outside.py", "test_service.py", "test_systemd.py"),
+# What takes minutes; with another Python it is the same.
+SLOW = (
+    *("test_handlers_outside.py", "test_service.py", "test_systemd.py", "test_debian13.py"),
     *("test_power_cuts.py", "test_check_in_cuts.py", "test_superseding.py"),
-    *("test_token_cuts.py", "test_token_kills.py", "test_debian13.py"),
-    *("test_crash_*.py", "unit/test_crash_*.py"),
+    *("test_token_cuts.py", "test_token_kills.py"),
+    *("est/test_scenarios.py", "fuzz/test_fuzz.py"),
 )
+UNSLOW = [f"--ignore={TOP / 'tests' / name}" for name in SLOW]
+# Of the crash proof itself, which runs with one Python.
+PROOF = ("test_crash_*.py", "unit/test_crash_*.py")
 MEMORY = Path("/dev/shm")  # noqa: S108  # each run makes a directory of its own in it
 # Programs that the tests run, and the Debian packages that have each.
 PROGRAMS = {
@@ -109,12 +113,9 @@ def check_everything() -> int:
     with tempfile.TemporaryDirectory(prefix="fioagent-check-") as scratch:
         wheel = built(python, Path(scratch))
         installed_wheel_runs_the_demo(wheel, Path(scratch))
-        # The suite keeps one core busy.
-        with ThreadPoolExecutor(1) as pool:
-            others = [(leg[0], pool.submit(tested, *leg, wheel, Path(scratch))) for leg in legs()]
-            tests_with_coverage(python)
-            for name, ended in others:
-                require(name, *ended.result())
+        suites(python, wheel, Path(scratch))
+    run("coverage", [python, "-m", "coverage", "combine", "--quiet"])
+    run("coverage", [python, "-m", "coverage", "report"])
     run("power cuts, kills and faults", [python, "-m", "tests.crash"])
     print(f"\nall checks passed in {time.monotonic() - started:.0f} s")
     return 0
@@ -182,11 +183,44 @@ def pip(python: str, *wanted: str) -> None:
     run(f"install {' '.join(wanted)}", [python, *quiet, *wanted])
 
 
-def tests_with_coverage(python: str) -> None:
-    coverage = [python, "-m", "coverage"]
-    run("tests", [*coverage, "run", "-m", "pytest", "--durations=25"])
-    run("coverage", [*coverage, "combine", "--quiet"])
-    run("coverage", [*coverage, "report"])
+def suites(python: str, wheel: Path, scratch: Path) -> None:
+    """The whole suite in two parts, and the first of them with others; a core for each."""
+    here = sys.version.split()[0]
+    slow = [str(TOP / "tests" / name) for name in SLOW]
+    jobs: list[tuple[str, Callable[[], tuple[int, str]]]] = [
+        (f"Python {here}", partial(suite, [python, "-m", "coverage", "run"], UNSLOW)),
+        (f"the slow ones, Python {here}", partial(suite, [python, "-m", "coverage", "run"], slow)),
+        *((each[0], partial(elsewhere, *each, wheel, scratch)) for each in legs()),
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        for (name, _), ended in zip(jobs, [pool.submit(job) for _, job in jobs], strict=True):
+            code, output = ended.result()
+            print(f"== tests, {name}\n{output}", flush=True)
+            if code != 0:
+                raise CheckFailedError(name)
+
+
+def suite(interpreter: Sequence[str], what: Sequence[str]) -> tuple[int, str]:
+    """Exit status and output of pytest, with its files in memory where it can."""
+    command = [*interpreter, "-m", "pytest", "-q", "--durations=15", "-p", "no:cacheprovider"]
+    memory = None
+    if UNSLOW[0] in what:  # others run beside it
+        memory = MEMORY if MEMORY.is_dir() else None
+        command = [*alone(), *command]
+    with tempfile.TemporaryDirectory(prefix="fioagent-check-", dir=memory) as files:
+        try:
+            ended = subprocess.run(
+                [*command, f"--basetemp={files}/tests", *what],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=LONGEST_S,
+            )
+        except subprocess.TimeoutExpired as late:
+            said = bytes(late.stdout or b"").decode(errors="replace")
+            return 1, f"{said}\nnot at an end after {LONGEST_S // 60} min"
+    return ended.returncode, ended.stdout
 
 
 def built(python: str, scratch: Path) -> Path:
@@ -242,37 +276,23 @@ def is_usable(interpreter: str) -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
-def tested(
+def alone() -> list[str]:
+    """What starts a program so that nobody's processes are seen but its own, where that can be."""
+    starter = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    probe = subprocess.run([*starter, "true"], capture_output=True, check=False)
+    return starter if probe.returncode == 0 else []
+
+
+def elsewhere(
     name: str, interpreter: str, pins: Sequence[str], wheel: Path, scratch: Path
 ) -> tuple[int, str]:
-    """Exit status and output of the suite with another Python, or other dependencies."""
+    """The suite with another Python, or other dependencies, but for what is slow."""
     place = scratch / f"venv-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     create_environment(place, interpreter)
     python = str(place / "bin" / "python")
     pip(python, f"{wheel}[factory,pkcs11]", "pytest", "hypothesis", *pins)
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += [f"--ignore-glob={TOP / 'tests' / pattern}" for pattern in ONCE]
-    memory = MEMORY if MEMORY.is_dir() else scratch
-    with tempfile.TemporaryDirectory(prefix="fioagent-check-", dir=memory) as files:
-        try:
-            ended = subprocess.run(
-                [*command, f"--basetemp={files}/tests"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-                timeout=LONGEST_S,
-            )
-        except subprocess.TimeoutExpired as late:
-            said = bytes(late.stdout or b"").decode(errors="replace")
-            return 1, f"{said}\nnot at an end after {LONGEST_S // 60} min"
-    return ended.returncode, ended.stdout
-
-
-def require(name: str, code: int, output: str) -> None:
-    print(f"== tests, {name}\n{output}", flush=True)
-    if code != 0:
-        raise CheckFailedError(name)
+    unproven = [f"--ignore-glob={TOP / 'tests' / pattern}" for pattern in PROOF]
+    return suite([python], [*UNSLOW, *unproven])
 
 
 def run(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fioagent.rotation.rotator import Result
+from tests import needs
 from tests.fioconfig import STEPS, Fioconfig
 from tests.power import PowerCutError, StopAt, Switch, rotate
 from tests.test_power_cuts import check_local_state
@@ -480,3 +481,27 @@ def test_a_state_of_strange_contents_is_no_crash(world: World, content: bytes) -
     (world.storage / "cert-rotation.state").write_bytes(content)
 
     told(world.rotate(), 78, "cannot take over the rotation of fioconfig")
+
+
+def names_of_children(pid: int) -> list[str]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [Path(f"/proc/{child}/comm").read_text().strip() for child in children]
+
+
+def test_a_fioconfig_in_a_container_is_another_devices(world: World, tmp_path: Path) -> None:
+    """The host sees its containers' processes; theirs do not rotate the host's certificate."""
+    needs.root_and("unshare", "sleep")
+    program = tmp_path / "fioconfig"
+    shutil.copy2(shutil.which("sleep") or "", program)
+    Fioconfig(world).run(1)
+    command = ["unshare", "--pid", "--fork", "--kill-child", str(program), "600"]
+
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as container:
+        try:
+            while "fioconfig" not in names_of_children(container.pid):
+                assert container.poll() is None
+            ran = world.rotate()
+        finally:
+            container.kill()
+
+    assert ran.code == 0, ran.err
