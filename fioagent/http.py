@@ -191,6 +191,8 @@ class Session:
             ) from None
         finally:
             line.allowance = 0
+        if line.has_ended:  # the library takes the end of the line for that of the head
+            raise http.client.IncompleteRead(b"")
         self._require_plain(answer)
         names = {name.lower(): value for name, value in answer.getheaders()}
         # What is around chunks takes its share, and the first of the body is in already.

@@ -33,6 +33,7 @@ class Line:
     Attributes:
         until: by ``time.monotonic``; no call returns later.
         allowance: bytes that may still come in.
+        has_ended: the other end has said all that it will say.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Line:
         """Takes ``connected`` over, and closes it where the handshake fails."""
         self.until = time.monotonic() + timeout_s
         self.allowance = 0
+        self.has_ended = False
         try:
             connected.setblocking(False)
             self._tls = context.wrap_socket(
@@ -95,6 +97,7 @@ class Line:
             raise FloodError
         received = self._patiently(lambda: self._tls.recv_into(buffer[: self.allowance]))
         self.allowance -= received
+        self.has_ended = self.has_ended or not received
         return received
 
     def close(self) -> None:

@@ -177,6 +177,7 @@ FRAMES: Final = [
     ),
     taken("more than its length says", framed(lambda b: http(200, b) + b"HTTP/1.1 500 No\r\n\r\n")),
     put_off("less than its length says", "it was cut off", _length(10)),
+    put_off("headers cut off", "it was cut off", framed(lambda b: http(200, b)[:40])),
     put_off("less than its length says, and no end of TLS", "it was cut off", _cut_in_the_middle),
     put_off("a reset in the middle", "it was cut off", _reset_in_the_middle),
     put_off(
