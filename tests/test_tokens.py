@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Final, cast
 
 import pytest
+from cryptography import x509
 
 import fioagent
+from fioagent import agent
 from fioagent.errors import ConfigError
 from fioagent.factory import Factory, Urls
 from fioagent.keystore.token import Token
 from fioagent.keystore.token_store import TokenKeyStore
 from fioagent.model import CredentialRef, Store
+from fioagent.rotation import preflight
 from tests.fioconfig_token import NEW, STEPS, TokenFioconfig
 from tests.token_world import TokenWorld
 from tests.tokens import PIN, SOFTHSM, soft_token
-from tests.world import BUNDLE, SECRET
+from tests.world import BUNDLE, SECRET, StoppedClock
 
 LIVE: Final = CredentialRef(Store.PKCS11, "01", "03")
 
@@ -175,6 +178,23 @@ def test_a_key_that_does_not_derive_is_refused_before_anything_changes(
     assert "it signs, but it does not derive" in ran.err
     assert world.token.objects() == before
     assert world.journal() is None
+
+
+def test_a_key_that_does_not_derive_is_renewed_before_it_is_too_late(
+    served: tuple[Factory, Urls], tmp_path: Path
+) -> None:
+    """In the last tenth of its certificate's life the device counts for more than a value."""
+    token = soft_token(tmp_path / "token")
+    world = TokenWorld(*served, tmp_path / "device", token, ("--usage-sign",))
+    leaf = x509.load_pem_x509_certificate((world.storage / "client.pem").read_bytes())
+    life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+    clock = StoppedClock(leaf.not_valid_before_utc + life * 0.91)
+
+    with world.token.at_hand(), agent.opened([], world.device.env, clock=clock) as opened:
+        live = opened.device.live_credential()
+        found = preflight.check(opened.device, NEW, adopted=False, seen=[])
+
+    assert (found.live, list(found.lost)) == (live, [])
 
 
 def test_no_pin_stands_anywhere_but_in_sota_toml(world: TokenWorld) -> None:
