@@ -36,8 +36,7 @@ OLDEST = ("cryptography==42.0.5", "requests==2.32.4", "urllib3==2.2.2", "idna==3
 # What takes minutes; with another Python it is the same.
 SLOW = (
     *("test_handlers_outside.py", "test_service.py", "test_systemd.py", "test_debian13.py"),
-    *("test_power_cuts.py", "test_check_in_cuts.py", "test_superseding.py"),
-    *("test_token_cuts.py", "test_token_kills.py"),
+    *("test_power_cuts.py", "test_check_in_cuts.py", "test_superseding.py", "test_token_cuts.py"),
     "est/test_scenarios.py",
 )
 # Measures memory, of which the counting of coverage takes its own for each thread.
@@ -64,6 +63,7 @@ PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "tpm2_flushcontext": "tpm2-tools",
 }
+CRASH = ("strace", "softhsm2-util", "pkcs11-tool")
 # The same for libraries, below /usr/lib.
 LIBRARIES = {
     "*/engines-3/pkcs11.so": "libengine-pkcs11-openssl",
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
             case ["pytest", *rest]:
                 return in_environment("factory,dev,pkcs11", ["pytest", *rest])
             case ["bench" | "crash" | "fuzz" as name, *rest]:
-                need_programs(["strace"] if name == "crash" else [], [])
+                need_programs(CRASH if name == "crash" else [], [])
                 return in_environment("factory,dev,pkcs11", [f"tests.{name}", *rest])
             case []:
                 return check_everything()

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fioagent.factory import Factory, Urls
 from tests import needs
-from tests.crash import shape
-from tests.crash.kill_scenarios import FIRST
-from tests.crash.syscalls import KILL, Fault, Point
+from tests.crash.kill_scenarios import FIRST, FIRST_IN_TOKEN, ROTATE
+from tests.crash.subjects import InFiles
+from tests.crash.syscalls import KILL, Fault, Point, recorded
+from tests.crash.token_subject import InToken
 from tests.crash.trial import Trial, Verdict, tried, what_fails
 from tests.world import World
 
@@ -24,7 +26,7 @@ def strace() -> None:
 
 
 def trial(world: World, tmp_path: Path, made: Trial) -> Verdict:
-    return tried(world, FIRST, made, tmp_path / "log")
+    return tried(InFiles(world), FIRST, made, tmp_path / "log")
 
 
 @pytest.mark.parametrize("boots", [False, True])
@@ -78,10 +80,28 @@ def test_what_a_check_meets_is_told_in_one_line() -> None:
 
 def test_two_devices_in_one_state_have_one_shape(world: World) -> None:
     """And it changes with what the agent decides by."""
-    before = shape.digest(world)
+    before = InFiles(world).shape()
     world.check_reachable()
-    assert before == shape.digest(world)
+    assert before == InFiles(world).shape()
 
     (world.storage / "config.encrypted").unlink()
 
-    assert before != shape.digest(world)
+    assert before != InFiles(world).shape()
+
+
+@pytest.mark.parametrize("what", [KILL, "error=ENOSPC"])
+def test_a_token_is_killed_and_refused_while_it_writes_a_key(
+    served: tuple[Factory, Urls], tmp_path: Path, what: str
+) -> None:
+    """A real SoftHSM; half a key is not taken for one, and a full store is one plain line."""
+    factory, urls = served
+    fresh = InToken.made(factory, urls, tmp_path / "first")
+    _, calls = recorded(ROTATE, fresh.env, fresh.directory, tmp_path / "log")
+    in_the_store = [each for each in calls if each.changes and not each.path]
+    point = in_the_store[len(in_the_store) // 3]
+    subject = InToken.made(factory, urls, tmp_path / "second")
+
+    verdict = tried(subject, FIRST_IN_TOKEN, Trial(Fault(point, what)), tmp_path / "log")
+
+    assert (verdict.stranded, verdict.broken) == ([], [])
+    assert verdict.ended == "rotated"

@@ -70,7 +70,7 @@ class Case:
 
 
 def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
-    """Quick: every fault of the first rotation, every second of the others, few cuts beside them.
+    """Quick: every fault of the first rotation, a share of the others, few cuts beside them.
 
     Full: all of them, twenty times the cuts, and longer weeks.
     """
@@ -78,7 +78,7 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
     made = (
         row(
             scenario,
-            every=1 if full or number == 0 else 2,
+            every=1 if full or number == 0 else 2 if scenario.store == "file" else 4,
             cuts=cuts,
             jobs=jobs,
             stop_early=stop_early,

@@ -1,13 +1,14 @@
 """Layer 2: a real process, killed or refused at each of its file-system calls.
 
 ``python -m fioagent rotate`` runs against the real factory under strace. It is
-killed at the entry of every call that changes something on the device; calls
-that change something are refused with ENOSPC, EIO, EROFS or EDQUOT, and reading
-calls with EIO. Then what a boot or a timer does, in this process: is the gateway
-reachable with what sota.toml names, does the next run bring the rotation to its
-end, is the end the promised one. The full run takes all of that of the first
-rotation, and kills ``recover`` and the resumed ``rotate`` as well; of the other
-scenarios every kill and a refusal at every call. The quick run takes a share.
+killed at the entry of every call that changes something on the device, in its own
+files or in the store of its token; calls that change something are refused with
+ENOSPC, EIO, EROFS or EDQUOT, and reading calls with EIO. Then what a boot or a timer
+does, in this process: is the gateway reachable with what sota.toml names, does the
+next run bring the rotation to its end, is the end the promised one. The full run
+takes all of that of the first rotation, and kills ``recover`` and the resumed
+``rotate`` as well; of the other scenarios every kill and a refusal at every call.
+The quick run takes a share.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from tests.crash.kill_scenarios import (
     devices,
 )
 from tests.crash.report import Row
+from tests.crash.subjects import Subject
 from tests.crash.syscalls import KILL, Command, Fault, Point, disturbed, recorded
 from tests.crash.trial import RECOVER, Trial, Verdict, tried, what_fails
-from tests.world import World
 
 LAYER: Final = "2 kills"
 ERRNOS: Final = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
@@ -83,7 +84,7 @@ def _rows(lab: Lab, calls: Sequence[Point], *, full: bool) -> Iterator[Row]:
     yield _row(lab, "killed", verdicts, [], started)
     if full or thorough:
         started = time.monotonic()
-        stride = 1 if full else 2
+        stride = 1 if full else 4
         refused = lab.verdicts(refusals(calls, every_error=full and thorough, stride=stride))
         yield _row(lab, "refused", refused, [], started)
     if full and thorough:
@@ -167,7 +168,7 @@ def _row(lab: Lab, name: str, verdicts: list[Verdict], trouble: list[str], start
     row = Row(
         layer=LAYER,
         scenario=f"{lab.scenario.name}, {name}",
-        store="file",
+        store=lab.scenario.store,
         points=len(verdicts),
         states=len(states),
         stranded=sum(bool(each.stranded) for each in verdicts),
@@ -185,7 +186,7 @@ def _row(lab: Lab, name: str, verdicts: list[Verdict], trouble: list[str], start
 
 
 @contextlib.contextmanager
-def _lab(name: str, scratch: str) -> Iterator[tuple[Scenario, Callable[[], World], Path]]:
+def _lab(name: str, scratch: str) -> Iterator[tuple[Scenario, Callable[[], Subject], Path]]:
     """The scenario, what makes its devices, and a place for strace's log."""
     scenario = SCENARIOS[name]
     with tempfile.TemporaryDirectory(dir=scratch) as place, devices(Path(place), scenario) as make:
@@ -197,10 +198,10 @@ def _baseline(name: str, scratch: str) -> tuple[list[Point], str]:
     with _lab(name, scratch) as (scenario, make, log):
 
         def undisturbed() -> None:
-            world = make()
-            ran, found = recorded(ROTATE, world.device.env, world.device.directory, log)
+            subject = make()
+            ran, found = recorded(ROTATE, subject.env, subject.directory, log)
             assert ran.code == scenario.code, ran
-            check_end(world, scenario)
+            check_end(subject, scenario)
             calls.extend(found)
 
         trouble = what_fails(undisturbed)
@@ -220,8 +221,8 @@ def _followed(
     with _lab(name, scratch) as (_, make, log):
         for fault in faults:
             for command in (RECOVER, ROTATE):
-                world = make()
-                place = (world.device.env, world.device.directory, log)
+                subject = make()
+                place = (subject.env, subject.directory, log)
                 disturbed(fault, ROTATE, *place)
                 found.append((fault, command, recorded(command, *place)[1]))
     return found

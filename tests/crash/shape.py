@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -19,44 +19,50 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from fioagent.factory import ecies
-from tests.world import World
+from fioagent.factory import Factory, ecies
 
-Keys = Mapping[str, ec.EllipticCurvePrivateKey]
-
-
-def digest(world: World) -> str:
-    text = json.dumps(shape(world), sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+Keys: TypeAlias = Mapping[str, ec.EllipticCurvePrivateKey]
 
 
-def shape(world: World) -> dict[str, Any]:
-    files = world.files()
-    keys = {
-        name: key
-        for name, content in {**files, "old": world.old_key}.items()
-        if (key := _key(content)) is not None
-    }
-    view = world.factory.device(world.uuid)
-    return {
+def digest(
+    files: Mapping[str, bytes],
+    keys: Keys,
+    factory: Factory,
+    uuid: str,
+    objects: Sequence[object] = (),
+) -> str:
+    """Of a device's files, the keys in them, what its token holds, and its factory's records."""
+    view = factory.device(uuid)
+    shape = {
         "files": {
             name: _content(name, content, keys)
             for name, content in files.items()
             if not name.endswith("/lock")  # holds a process id
         },
+        "objects": objects,
         "live": _name_of(view.public_key_pem, keys),
         "next": _name_of(view.next_public_key_pem, keys),
         "denied": len(view.denied),
         "config": _opened_by(dict(view.config), keys),
-        "events": world.event_names(),
+        "events": [
+            (event["eventType"]["id"], event["event"]["success"]) for event in factory.events(uuid)
+        ],
     }
+    text = json.dumps(shape, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def keys_in(files: Mapping[str, bytes]) -> Keys:
+    """The private keys that are files, by their names."""
+    found = {name: _key(content) for name, content in files.items()}
+    return {name: key for name, key in found.items() if key is not None}
 
 
 def _content(name: str, content: bytes, keys: Keys) -> object:
     if name.endswith(".journal"):
         return [_record(line) for line in content.splitlines(keepends=True)]
     if name.endswith("sota.toml"):
-        return re.findall(r'^tls_\w+ = ".*/(.*)"', content.decode(), re.MULTILINE)
+        return re.findall(r'^tls_\w+ = "(?:.*/)?(.*)"', content.decode(), re.MULTILINE)
     if "config.encrypted" in name and content:
         return _opened_by(json.loads(content), keys)
     if name in ("pkey.pem", "client.pem") and not content.startswith(b"-----"):

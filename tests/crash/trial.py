@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.crash import shape
 from tests.crash.kill_scenarios import (
     ROTATE,
     Scenario,
@@ -17,8 +16,8 @@ from tests.crash.kill_scenarios import (
     check_kept,
     check_reachable_at_boot,
 )
+from tests.crash.subjects import Subject
 from tests.crash.syscalls import KILL, Command, Fault, InjectionError, Ran, disturbed
-from tests.world import World
 
 RECOVER: Final[Command] = ("recover",)
 CODES: Final = frozenset((0, 1, 75, 78))
@@ -81,56 +80,58 @@ def what_fails(check: Callable[[], object]) -> str:
     return ""
 
 
-def tried(world: World, scenario: Scenario, trial: Trial, log: Path) -> Verdict:
+def tried(subject: Subject, scenario: Scenario, trial: Trial, log: Path) -> Verdict:
     """The whole life of one device; ``log`` is where strace writes."""
     verdict = Verdict(trial)
-    key_before = world.live_pair()[1].read_bytes()
+    key_before = subject.live_key()
     steps = [(ROTATE, trial.fault), *([trial.then] if trial.then else [])]
     for command, fault in steps:
         try:
-            ran = disturbed(fault, command, world.device.env, world.device.directory, log)
+            ran = disturbed(fault, command, subject.env, subject.directory, log)
         except InjectionError as error:
             verdict.broken.append(f"{trial}: {command[0]}: {error}")
             return verdict
         if fault.what != KILL:
             verdict.hold(verdict.broken, "words", functools.partial(check_words, ran))
-        _look(world, scenario, verdict, key_before, f"after {command[0]}")
+        _look(subject, scenario, verdict, key_before, f"after {command[0]}")
         if not verdict.stranded:
-            verdict.states.append(shape.digest(world))
+            verdict.states.append(subject.shape())
     if trial.boots:
-        verdict.hold(verdict.broken, "recover", lambda: check_recovers(world))
-        _look(world, scenario, verdict, key_before, "after recover")
+        verdict.hold(verdict.broken, "recover", lambda: check_recovers(subject))
+        _look(subject, scenario, verdict, key_before, "after recover")
     if trial.polled and not scenario.gateway_forgot:
-        verdict.hold(verdict.stranded, "polled", world.check_reachable)
-    _finish(world, scenario, verdict)
+        verdict.hold(verdict.stranded, "polled", subject.check_reachable)
+    _finish(subject, scenario, verdict)
     if not verdict.stranded:
-        key = world.live_pair()[1].read_bytes()
+        key = subject.live_key()
         verdict.ended = "reverted" if key == key_before else "rotated"
     return verdict
 
 
-def _look(world: World, scenario: Scenario, verdict: Verdict, key_before: bytes, when: str) -> None:
-    verdict.hold(verdict.stranded, when, lambda: check_reachable_at_boot(world, scenario))
-    verdict.hold(verdict.broken, when, lambda: check_kept(world, key_before))
+def _look(
+    subject: Subject, scenario: Scenario, verdict: Verdict, key_before: bytes, when: str
+) -> None:
+    verdict.hold(verdict.stranded, when, lambda: check_reachable_at_boot(subject, scenario))
+    verdict.hold(verdict.broken, when, lambda: check_kept(subject, key_before))
 
 
-def _finish(world: World, scenario: Scenario, verdict: Verdict) -> None:
+def _finish(subject: Subject, scenario: Scenario, verdict: Verdict) -> None:
     def finished() -> None:
-        code, said = scenario.finish(world)
+        code, said = scenario.finish(subject)
         assert code == scenario.code, f"exit {code}: {said}"
 
     verdict.hold(verdict.broken, "next run", finished)
-    if verdict.hold(verdict.stranded, "end", world.check_reachable):
-        verdict.hold(verdict.broken, "end", lambda: check_end(world, scenario))
+    if verdict.hold(verdict.stranded, "end", subject.check_reachable):
+        verdict.hold(verdict.broken, "end", lambda: check_end(subject, scenario))
 
 
-def check_recovers(world: World) -> None:
+def check_recovers(subject: Subject) -> None:
     """It ends well, offline, and config.encrypted opens with the live key alone."""
-    requests = len(world.factory.requests("gateway"))
-    ran = world.fioagent(*RECOVER)
+    requests = len(subject.factory.requests("gateway"))
+    ran = subject.fioagent(*RECOVER)
     assert ran.code == 0, ran.err
-    assert requests == len(world.factory.requests("gateway")), "recover asked the gateway"
-    world.opened_config()
+    assert requests == len(subject.factory.requests("gateway")), "recover asked the gateway"
+    subject.check_live_opens()
 
 
 def check_words(ran: Ran) -> None:
