@@ -250,6 +250,23 @@ def test_a_rotation_in_the_sandbox_and_its_history_in_the_journal(
     world.check_reachable()
 
 
+def test_lines_of_one_message_stay_one_entry_of_the_journal(world: World, tmp_path: Path) -> None:
+    """What a server or a handler said is never taken for a field of ours."""
+    code = "import os; from fioagent import log; "
+    code += r"log.Log(os.environ).say('0' * 32, 4, 'one\nPRIORITY=0', {'REASON': 'two\nlines'})"
+    unit = f"[Service]\nType=oneshot\nWorkingDirectory={TOP}\n"
+    (world.device.directory / "say").write_text(code)
+    unit += f"ExecStart={PYTHON} {world.device.directory}/say\n"
+    script = "systemctl start says.service; journalctl --sync\n"
+    script += "journalctl -o json SYSLOG_IDENTIFIER=fioagent\n"
+
+    output = booted(world, tmp_path, {"says.service": unit}, script)
+
+    (entry,) = map(json.loads, output.splitlines())
+    found = entry["MESSAGE"], entry["PRIORITY"], entry["FIOAGENT_REASON"]
+    assert found == ("one\nPRIORITY=0", "4", "two\nlines")
+
+
 # What commits goes on to its confirmation and perhaps beyond, so that is the last one of its
 # line (COMMITTED: below). RETIRED lasts for one write, too short to be seen.
 @pytest.mark.parametrize(

@@ -359,6 +359,23 @@ def test_a_corrected_file_does_not_wait_for_the_setback_of_the_old_one(world: Wo
     assert wanted(world)["wanted"]
 
 
+def test_what_takes_the_place_of_a_rotation_begins_without_its_setback(world: World) -> None:
+    world.factory.set_knob("est_answer", "500")
+    assert world.rotate("--id", "certs-1").code == 75
+    note = world.storage / "fioagent" / "setback.json"
+    note.write_bytes(b'{%s, "failures": 3}' % _CAUSE)
+    world.factory.set_knob("est_answer", "normal")
+
+    ran = world.rotate("--id", "certs-2")
+
+    assert ran.code == 0, ran.err
+    assert [journal.split("-")[-1] for journal in world.journal_names()] == [
+        "1.journal",
+        "2.journal",
+    ]
+    assert not note.exists()
+
+
 def test_a_trigger_is_a_word_to_go_on_without_a_damaged_journal(world: World) -> None:
     """As the same id by hand is."""
     world.pause_before_the_commit("certs-1")

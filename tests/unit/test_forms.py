@@ -11,6 +11,12 @@ from hypothesis import strategies as st
 from fioagent import forms
 
 
+def test_assignments_are_read_as_editors_and_shells_leave_them() -> None:
+    text = "\ufeffROTATIONID=certs-1\r\n# NO=1\n;NO=2\n B = '=x=' \nB=last\nnothing\n"
+
+    assert forms.assignments(text) == {"ROTATIONID": "certs-1", "B": "last"}
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [

@@ -75,7 +75,7 @@ def test_the_place_in_the_spread_leaves_time_to_try_again(
     left=st.timedeltas(-30 * DAY, 400 * DAY),
     device=st.text(max_size=40),
 )
-def test_the_place_in_a_window_is_in_the_window_and_before_expiry(
+def test_the_place_in_a_window_leaves_half_of_the_certificates_life(
     window: timedelta, start: timedelta | None, left: timedelta, device: str
 ) -> None:
     """And never before START, nor before the device has seen the file."""
@@ -85,7 +85,7 @@ def test_the_place_in_a_window_is_in_the_window_and_before_expiry(
 
     begin = max(AT, file.start or AT)
     assert begin <= at <= begin + window
-    assert at <= max(begin, AT + left)
+    assert at <= max(begin, begin + (AT + left - begin) / 2)
 
 
 def test_a_fleet_spreads_evenly_and_anew_for_each_rotation() -> None:
