@@ -214,3 +214,15 @@ def test_what_a_killed_process_left_in_memory_is_made_durable_first(world: World
         *("before settle", "after settle") * 3,  # old pair, new pair, everything else
         *("before replace", "after replace"),  # the journal, whole
     ]
+
+
+def test_the_device_layer_is_rewritten_once(world: World) -> None:
+    """The answer to it was had, and not recorded: another PATCH would be another version of it."""
+    with pytest.raises(PowerCutError):
+        rotate(world, StopAt("after patch_config"), "certs-1")
+
+    rotate(world, Switch(), "certs-1")
+
+    asked = [(each.method, each.path) for each in world.factory.requests("gateway")]
+    assert asked.count(("PATCH", "/config")) == 1, asked
+    check_finished(world)

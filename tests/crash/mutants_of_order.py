@@ -11,14 +11,6 @@ _TEST_ROTATION: Final = "tests/test_rotation.py"
 
 ORDER: Final = (
     Mutant(
-        "config-before-sota",
-        "the credential is in place before the configuration that it opens",
-        "rotation/steps.py",
-        "    point_sota_at(rotation.new, device)\n    _put_config_in_place(rotation, device)\n",
-        "    _put_config_in_place(rotation, device)\n    point_sota_at(rotation.new, device)\n",
-        ("1", "2", "3"),
-    ),
-    Mutant(
         "confirm-before-commit",
         "what sota.toml names is accepted at every instant",
         "rotation/steps.py",
@@ -70,7 +62,7 @@ ORDER: Final = (
         "rotation/steps.py",
         "if document.opens_with(config, recipient, _ON_GATEWAY):",
         "if False:",
-        ("2",),
+        ("tests/test_recovery.py",),
     ),
     Mutant(
         "gateway-never-rewritten",
