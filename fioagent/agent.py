@@ -136,9 +136,9 @@ class Agent:
         with self._locked("recover"):
             return recovery.recover(Ledger(self.device, watch))
 
-    def trusting(self, act: Callable[[Device], Acted]) -> Acted:
-        """Look at the trust file or change it, while nobody else does; see ``trust``."""
-        with self._locked("trust"):
+    def alone(self, purpose: str, act: Callable[[Device], Acted]) -> Acted:
+        """Look at the device or change it, while no other process of ours does."""
+        with self._locked(purpose):
             return act(self.device)
 
     def cancel(self, watch: Watch) -> Outcome:

@@ -89,7 +89,7 @@ def _issuer(certificate: Certificate, known: Sequence[Certificate]) -> Certifica
             continue
         if not _is_ca(each):
             raise ChainError(f"its issuer {each.subject!r} is no CA")
-        wanted, own = _authority_key_id(certificate), _subject_key_id(each)
+        wanted, own = _authority_key_id(certificate), subject_key_id(each)
         if wanted in (None, own) or own is None:
             return each
         another_key = True
@@ -117,7 +117,8 @@ def _authority_key_id(certificate: Certificate) -> bytes | None:
     return found.value.key_identifier
 
 
-def _subject_key_id(certificate: Certificate) -> bytes | None:
+def subject_key_id(certificate: Certificate) -> bytes | None:
+    """None where it has none that can be read."""
     try:
         found = certificate.parsed.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):

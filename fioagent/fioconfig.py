@@ -1,4 +1,4 @@
-"""The commands that are fioconfig's: check-in, extract, renew-cert, run-and-report, version.
+"""The commands that are fioconfig's: check-in, extract, renew-cert and its like.
 
 Names, flags and environment are fioconfig's main.go; each works as ``fioagent``
 and as ``fioconfig``. The command line itself is ``cli.py``, which prints.
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from fioagent import __version__
 from fioagent.errors import AgentError, TemporaryError
-from fioagent.model import Exit, ObjectIds
+from fioagent.model import Exit, ObjectIds, sha256_hex
 
 if TYPE_CHECKING:
     from fioagent.config.check_in import Report
     from fioagent.config.extractor import Applied
     from fioagent.configurator import Opened
+    from fioagent.rootrenewal import Renewal
 
 Environ = Mapping[str, str]
 
@@ -54,6 +55,7 @@ def check_in(arguments: argparse.Namespace, environ: Environ, console: Console) 
         with configurator.opened(arguments.config, environ, console.note) as opened:
             try:
                 report = act.check_in(opened.household)
+                _renew_pending_roots(opened, console)
             except AgentError:
                 rotation = _rotation(opened)
                 raise
@@ -108,6 +110,51 @@ def renew_cert(arguments: argparse.Namespace, environ: Environ, console: Console
         return Exit.DONE
     arguments.now = True
     return console.rotate(arguments, environ)
+
+
+def renew_root(arguments: argparse.Namespace, environ: Environ, console: Console) -> int:
+    """New roots of the gateway, by fioconfig's name; what its handler calls."""
+    from fioagent import agent, rootrenewal  # noqa: PLC0415  # as in check_in
+    from fioagent.config.extractor import OFFLINE  # noqa: PLC0415  # as in check_in
+    from fioagent.config.trigger import checked_id  # noqa: PLC0415  # as in check_in
+
+    request = rootrenewal.Request(arguments.est_server, checked_id(arguments.id))
+    with agent.opened(arguments.config, environ) as opened:
+        if environ.get(OFFLINE):
+            opened.alone("renew-root", lambda device: rootrenewal.noted(device, request))
+            console.say("noted; nothing is fetched at boot, a check-in does it")
+            return Exit.DONE
+        renewed = opened.alone("renew-root", lambda device: rootrenewal.asked(device, request))
+    for line in ["done already"] if renewed is None else _renewed(renewed):
+        console.say(line)
+    return Exit.DONE
+
+
+def _renewed(renewed: Renewal) -> list[str]:
+    added = [
+        f"trusted now: {each.subject}, sha256 {sha256_hex(each.der)}" for each in renewed.added
+    ]
+    gone = [
+        f"trusted no more: {each.subject}, sha256 {sha256_hex(each.der)}"
+        for each in renewed.retired
+    ]
+    return added + gone or ["every root that is listed was trusted already"]
+
+
+def _renew_pending_roots(opened: Opened, console: Console) -> None:
+    """What a handler has left for check-ins; no trouble of theirs."""
+    from fioagent import rootrenewal  # noqa: PLC0415  # as in check_in
+
+    request = rootrenewal.due(opened.agent.device)
+    if request is None:
+        return
+    try:
+        renewed = opened.agent.alone("check-in", lambda device: rootrenewal.renew(device, request))
+    except AgentError as error:
+        console.note(str(error))
+        return
+    for line in _renewed(renewed):
+        console.note(line)
 
 
 def object_ids(arguments: argparse.Namespace) -> ObjectIds:
@@ -228,6 +275,15 @@ def add(
             help="object ids to choose from, for keys in a token, "
             f"e.g. --pkcs11-{kind}-ids {'01,07' if kind == 'key' else '03,09'}",
         )
+    root = command(
+        "renew-root",
+        renew_root,
+        help="trust the roots that this EST server lists, as far as trusted roots vouch for them",
+        description="Adds the new roots in the EST server's cacerts that a root trusted already "
+        "has signed, and retires those not listed, once the gateway was reached without them.",
+    )
+    root.add_argument("est_server", metavar="EST", help="EST server")
+    root.add_argument("id", metavar="ID", help="id that operators see; done once")
     run = command(
         "run-and-report",
         run_and_report,

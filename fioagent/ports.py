@@ -296,8 +296,10 @@ class Sessions(Protocol):
         """The configured trust anchors (import.tls_cacert_path)."""
         ...
 
-    def probe_gateway(self, credential: CredentialRef, anchors_pem: bytes) -> None:
-        """A handshake with the gateway, trusted by ``anchors_pem`` alone, without a request.
+    def probe(
+        self, credential: CredentialRef, anchors_pem: bytes, est_url: str | None = None
+    ) -> None:
+        """A handshake with the gateway, or that EST server, trusted by ``anchors_pem`` alone.
 
         Raises TemporaryError where it was not reached or not trusted, CredentialRefusedError.
         """

@@ -65,9 +65,11 @@ class HttpSessions:
             raise ConfigError(f"cannot use the trust file {path}: no certificate in it")
         return roots
 
-    def probe_gateway(self, credential: CredentialRef, anchors_pem: bytes) -> None:
-        url = self._sota().require("tls.server")
-        self._new(url, credential, GATEWAY, anchors_pem).handshake()
+    def probe(
+        self, credential: CredentialRef, anchors_pem: bytes, est_url: str | None = None
+    ) -> None:
+        url = est_url or self._sota().require("tls.server")
+        self._new(url, credential, EST if est_url else GATEWAY, anchors_pem).handshake()
 
     def close(self) -> None:
         for session in self._sessions.values():

@@ -53,6 +53,16 @@ class Site:
         """The stock handler looks in it for the rotation id that is done."""
         return os.path.join(self.storage, "cert-rotation.state.completed")
 
+    @property
+    def roots_marker(self) -> str:
+        """The same, of the stock handler that asks for new roots."""
+        return os.path.join(self.storage, "root-ca-update.state.completed")
+
+    @property
+    def roots_request(self) -> str:
+        """Ours: new roots that an operator has asked for, until they are trusted."""
+        return os.path.join(self.state_directory, "root-renewal.json")
+
 
 @dataclass(frozen=True, slots=True)
 class Device:

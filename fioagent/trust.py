@@ -42,7 +42,7 @@ def looked_at(device: Device) -> list[Root]:
 
 def _probed(device: Device, root: Certificate) -> Root:
     try:
-        device.sessions.probe_gateway(device.live_credential(), root.pem)
+        device.sessions.probe(device.live_credential(), root.pem)
     except AgentError as error:
         return Root(root, reached=False, why_not=str(error))
     return Root(root, reached=True)
@@ -54,19 +54,29 @@ def add(device: Device, path: str) -> list[Certificate]:
     Raises:
         ConfigError: nothing in it, or something that is no root; nothing was changed.
     """
-    certificate = require_pair(device, device.live_credential())
-    require_clock(device, certificate)
-    wanted = _read(device, path)
+    require_clock(device, require_pair(device, device.live_credential()))
+    new = extend(device, _read(device, path), path)
+    restart(device)  # also where nothing was new: a run before may have been cut here
+    return new
+
+
+def extend(device: Device, wanted: Sequence[Certificate], source: str) -> list[Certificate]:
+    """Those of ``wanted`` that were not trusted yet; they are now. Nothing is restarted.
+
+    Raises:
+        ConfigError: one of them is no root, by what ``source`` says; nothing was changed.
+    """
     known = device.sessions.trusted_roots()
     new = [each for each in wanted if each.der not in {root.der for root in known}]
     if len(known) + len(new) > MAX_ROOTS:
-        raise ConfigError(f"cannot add {path}: more than {MAX_ROOTS} roots")
+        raise ConfigError(f"cannot add {source}: more than {MAX_ROOTS} roots")
     for root in new:
-        _require_root(device, root, path)
+        _require_root(device, root, source)
+        _require_told_apart(root, known, source)
     if new:
         # Behind what is there, byte for byte: it works.
         before = device.disk.read(_path(device)).rstrip() + b"\n"
-        _write(device, before + _pem(new))
+        device.disk.replace(_path(device), before + _pem(new), mode=0o644)
     return new
 
 
@@ -79,17 +89,40 @@ def retire(device: Device, sha256: str) -> Certificate | None:
     """
     wanted = sha256.replace(":", "").lower()
     roots = device.sessions.trusted_roots()
-    kept = [root for root in roots if sha256_hex(root.der) != wanted]
-    if len(kept) == len(roots):
+    gone = [root for root in roots if sha256_hex(root.der) == wanted]
+    if not gone:
         return None
+    without(device, gone)
+    restart(device)
+    return gone[0]
+
+
+def without(device: Device, gone: Sequence[Certificate], est_url: str | None = None) -> None:
+    """They are not trusted any more, once the gateway was reached under those that stay.
+
+    And the EST server at ``est_url``, where it is trusted by the same file.
+
+    Raises:
+        TemporaryError: it was not. ConfigError: no root would be left.
+    """
+    refused = {root.der for root in gone}
+    kept = [root for root in device.sessions.trusted_roots() if root.der not in refused]
     if not kept:
         raise ConfigError(
             "cannot retire the only root: nothing would be trusted any more",
             hint="add its successor first, with 'fioagent trust add'",
         )
-    device.sessions.probe_gateway(device.live_credential(), _pem(kept))
-    _write(device, _pem(kept))
-    return next(root for root in roots if root not in kept)
+    device.sessions.probe(device.live_credential(), _pem(kept))
+    if est_url is not None and device.settings.est_trust_file is None:
+        device.sessions.probe(device.live_credential(), _pem(kept), est_url)
+    device.disk.replace(_path(device), _pem(kept), mode=0o644)
+
+
+def restart(device: Device) -> None:
+    """Programs that have the former roots in memory."""
+    changed = device.clock.moment()
+    for unit in device.settings.services_restart:
+        device.services.restart(unit, changed)
 
 
 def _read(device: Device, path: str) -> list[Certificate]:
@@ -120,16 +153,21 @@ def _require_root(device: Device, root: Certificate, path: str) -> None:
         raise ConfigError(f"{wrong} is damaged or too weak: {error}") from error
 
 
+def _require_told_apart(root: Certificate, known: Sequence[Certificate], source: str) -> None:
+    """TLS libraries look an issuer up by its name, and by its key identifier: the first fits."""
+    own = chain.subject_key_id(root)
+    for each in known:
+        if each.subject_der != root.subject_der or each.spki_der == root.spki_der:
+            continue
+        if own is None or own == chain.subject_key_id(each):
+            raise ConfigError(
+                f"cannot add {source}: {root.subject!r} cannot be told from the root of the same "
+                "name that is trusted: it has no subject key identifier of its own"
+            )
+
+
 def _path(device: Device) -> str:
     return device.disk.real_path(device.sota().require("import.tls_cacert_path"))
-
-
-def _write(device: Device, content: bytes) -> None:
-    """All of it at once; then programs that have the former content in memory start anew."""
-    device.disk.replace(_path(device), content, mode=0o644)
-    changed = device.clock.moment()
-    for unit in device.settings.services_restart:
-        device.services.restart(unit, changed)
 
 
 def _pem(roots: Sequence[Certificate]) -> bytes:

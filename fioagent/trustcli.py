@@ -29,11 +29,11 @@ def run(arguments: argparse.Namespace, environ: Environ, console: Console) -> in
     try:
         with agent.opened(arguments.config, environ) as opened:
             if arguments.act == "show":
-                said, fields = _shown(opened.trusting(trust.looked_at))
+                said, fields = _shown(opened.alone("trust", trust.looked_at))
             elif arguments.act == "add":
-                said, fields = _added(opened.trusting(lambda d: trust.add(d, arguments.file)))
+                said, fields = _added(opened.alone("trust", lambda d: trust.add(d, arguments.file)))
             else:
-                gone = opened.trusting(lambda d: trust.retire(d, arguments.sha256))
+                gone = opened.alone("trust", lambda d: trust.retire(d, arguments.sha256))
                 said, fields = _retired(gone)
     except AgentError as error:
         if arguments.json:

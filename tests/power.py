@@ -101,7 +101,7 @@ class WrappedSessions:
         self._sessions = sessions
         self._wrap = wrap
         self.trusted_roots = sessions.trusted_roots
-        self.probe_gateway = sessions.probe_gateway
+        self.probe = sessions.probe
 
     def gateway(self, credential: CredentialRef) -> Gateway:
         return cast("Gateway", self._wrap(self._sessions.gateway(credential)))

@@ -107,9 +107,11 @@ class SimulatedSessions:
         del url
         return HttpEst(self._line("est", credential))
 
-    def probe_gateway(self, credential: CredentialRef, anchors_pem: bytes) -> None:
+    def probe(
+        self, credential: CredentialRef, anchors_pem: bytes, est_url: str | None = None
+    ) -> None:
         """As reached; whom the device trusts is not simulated."""
-        del anchors_pem
+        del anchors_pem, est_url
         self.gateway(credential).handshake()
 
     def _line(self, server: str, credential: CredentialRef) -> Session:

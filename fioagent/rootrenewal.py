@@ -1,0 +1,263 @@
+"""New roots by an operator's trigger: fioconfig's ``renew-root``, without its dangers.
+
+The operator names an EST server whose ``cacerts`` has the roots that shall be
+trusted. A new one is taken only where a root that is trusted already has vouched for
+its key (RFC 7030 section 4.1.3: NewWithOld); those that are not listed any more go,
+but never before the gateway was reached without them. Every step may run twice, and
+what is done is looked up, not remembered. The request is, until the operator was told
+and the marker is there: check-ins go on with it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+from fioagent import chain, esturl, trust
+from fioagent.config.trigger import checked_id
+from fioagent.errors import AgentError, CredentialRefusedError, PeerError, TemporaryError
+from fioagent.model import RotationId
+from fioagent.rotation import current_target
+from fioagent.rotation.preflight import require_clock, require_pair
+from fioagent.rotation.wanting import name_of
+from fioagent.site import Device
+from fioagent.x509 import Certificate, CertificateError
+
+_STARTED: Final = "RootCaUpdateStarted"
+_STEP: Final = "Fetch new root"
+_COMPLETED: Final = "RootCaUpdateCompleted"
+_AGAIN: Final = timedelta(hours=1)
+_DONE: Final = re.compile(rb'"RotationId":\s*"([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What became of it; both empty where nothing had to be done."""
+
+    added: Sequence[Certificate] = ()
+    retired: Sequence[Certificate] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an operator has asked for.
+
+    Attributes:
+        est_url: base address of the EST server.
+        id: of the operator's choice; done once.
+    """
+
+    est_url: str
+    id: RotationId
+
+
+def noted(device: Device, request: Request) -> bool:
+    """Remembered from here on; False where it is done already.
+
+    Raises:
+        ConfigError: the disk, or an address that is none.
+    """
+    esturl.base_url(request.est_url)
+    if _done(device) == request.id:
+        return False
+    known = _pending(device)
+    if known is None or known[0] != request:
+        _remember(device, request, None)
+    return True
+
+
+def asked(device: Device, request: Request) -> Renewal | None:
+    """It is remembered, and done; None where it is done already.
+
+    Raises:
+        AgentError: as ``renew``; check-ins go on with it.
+    """
+    return renew(device, request) if noted(device, request) else None
+
+
+def due(device: Device) -> Request | None:
+    """The request that is open, where it was not tried within the last hour."""
+    known = _pending(device)
+    if known is None:
+        return None
+    request, tried = known
+    since = None if tried is None else device.clock.now() - tried
+    return request if since is None or not timedelta() <= since < _AGAIN else None
+
+
+def renew(device: Device, request: Request) -> Renewal:
+    """Trust what the EST server lists.
+
+    Raises:
+        TemporaryError: the server or the gateway was not reached; the old roots stay.
+        PeerError: what the server lists is not vouched for, or leaves nothing to trust.
+        ConfigError: this device needs a person.
+    """
+    _remember(device, request, device.clock.now())
+    live = require_pair(device, device.live_credential())
+    require_clock(device, live)
+    url = esturl.labelled(esturl.base_url(request.est_url), device.settings.est_label)
+    try:
+        renewed = _renewed(device, url)
+    except TemporaryError:
+        raise  # nothing has ended; operators are told once it has
+    except AgentError as error:
+        _tell(device, live, request.id, str(error))
+        raise
+    trust.restart(device)  # whatever was new: a run before may have been cut here
+    _tell(device, live, request.id, None)
+    marker = {"RotationId": request.id, "StepIdx": 1, "EstServer": request.est_url}
+    text = json.dumps(marker, separators=(",", ":")).encode()  # the handler greps '"...",'
+    device.disk.replace(device.site.roots_marker, text, mode=0o640)
+    device.disk.remove(device.site.roots_request)
+    return renewed
+
+
+def _done(device: Device) -> str | None:
+    found = _DONE.search(device.disk.read_if_there(device.site.roots_marker) or b"")
+    return found[1].decode("utf-8", "replace") if found else None
+
+
+def _pending(device: Device) -> tuple[Request, datetime | None] | None:
+    """With the time of the last try; None for a file that is none of ours, too."""
+    try:
+        found = json.loads(device.disk.read_if_there(device.site.roots_request) or b"{}")
+        request = Request(str(found["est_server"]), checked_id(str(found["id"])))
+        tried = found.get("tried_at")
+        return request, None if tried is None else datetime.fromisoformat(tried).astimezone()
+    except (AgentError, KeyError, TypeError, ValueError, RecursionError, AttributeError):
+        return None
+
+
+def _remember(device: Device, request: Request, tried: datetime | None) -> None:
+    value = {"est_server": request.est_url, "id": request.id}
+    if tried is not None:
+        value["tried_at"] = tried.isoformat()
+    device.disk.make_directory(device.site.state_directory)
+    device.disk.replace(device.site.roots_request, json.dumps(value).encode(), mode=0o600)
+
+
+def _renewed(device: Device, url: str) -> Renewal:
+    offered = _offered(device, url)
+    known = device.sessions.trusted_roots()
+    listed = {each.der for each in offered}
+    fresh = [each for each in offered if _is_root(each) and not _among(each, known)]
+    for root in fresh:
+        _require_vouched(root, offered, known, device)
+    gone = [root for root in known if root.der not in listed]
+    if len(gone) == len(known) and not fresh:
+        raise PeerError(f"cannot renew the roots: {url} lists none that may be trusted")
+    added = trust.extend(device, fresh, f"the roots of {url}")
+    try:
+        if gone:
+            trust.without(device, gone, url)
+    except TemporaryError:
+        if added:
+            trust.restart(device)
+        raise
+    return Renewal(added, gone)
+
+
+def _offered(device: Device, url: str) -> list[Certificate]:
+    found = []
+    for der in device.sessions.est(url, device.live_credential()).cacerts():
+        try:
+            found.append(Certificate.from_der(der))
+        except CertificateError as error:
+            raise PeerError(
+                f"cannot renew the roots: {url} lists a damaged one: {error}"
+            ) from error
+    return found
+
+
+def _among(certificate: Certificate, known: Sequence[Certificate]) -> bool:
+    return any(certificate.der == each.der for each in known)
+
+
+def _require_vouched(
+    root: Certificate, offered: Sequence[Certificate], known: Sequence[Certificate], device: Device
+) -> None:
+    """By a certificate for its name and key that a trusted root has signed, or by that key itself.
+
+    Raises:
+        PeerError: nobody has; whoever holds the EST server shall not hold the device's trust.
+    """
+    wrong = f"cannot trust the new root {root.subject!r}"
+    if all(root.subject_der != each.subject_der for each in known):
+        raise PeerError(f"{wrong}: no root that is trusted has this name")
+    if any(
+        (root.spki_der, root.subject_der) == (each.spki_der, each.subject_der) for each in known
+    ):
+        return  # the same key, for longer
+    for witness in offered:
+        same = (witness.spki_der, witness.subject_der) == (root.spki_der, root.subject_der)
+        if same and witness.der != root.der and _is_ca(witness):
+            try:
+                if chain.path(witness, [], known, device.clock.now()).anchored:
+                    return
+            except chain.ChainError:
+                continue
+    raise PeerError(
+        f"{wrong}: no root that is trusted has signed its key",
+        hint="the EST server has to list the new key signed by the old root, too; or add the root "
+        "by hand with 'fioagent trust add'",
+    )
+
+
+def _is_root(certificate: Certificate) -> bool:
+    """Signed with its own key: a new key under the old root has the same two names."""
+    try:
+        certificate.parsed.verify_directly_issued_by(certificate.parsed)
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _is_ca(certificate: Certificate) -> bool:
+    try:
+        found = certificate.parsed.extensions.get_extension_for_class(x509.BasicConstraints)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return False
+    return found.value.ca
+
+
+def _tell(device: Device, live: Certificate, identifier: RotationId, trouble: str | None) -> None:
+    """Operators, by the live pair; ids are the same when it is told again.
+
+    Raises:
+        AgentError: it cannot be told; not where the roots' own trouble goes first.
+    """
+    target = current_target.read(device.disk, device.site.storage)
+    at = device.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = [(_STARTED, True), (_STEP, trouble is None), (_COMPLETED, trouble is None)]
+    events = [
+        {
+            "id": str(
+                uuid.uuid5(uuid.NAMESPACE_OID, f"{name_of(live)} {identifier} {name} {well}")
+            ),
+            "deviceTime": at,
+            "event": {
+                "correlationId": identifier,
+                "success": well,
+                "targetName": target.name,
+                "version": target.version,
+                **({"details": trouble} if trouble and not well else {}),
+            },
+            "eventType": {"id": name, "version": 0},
+        }
+        for name, well in told
+    ]
+    try:
+        device.sessions.gateway(device.live_credential()).post_events(events)
+    except AgentError as error:
+        never = isinstance(error, PeerError) and not isinstance(error, CredentialRefusedError)
+        if trouble is None and not never:
+            raise
