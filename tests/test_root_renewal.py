@@ -122,7 +122,10 @@ def test_a_new_root_whose_key_the_old_one_has_signed_is_trusted_beside_it(
     world.check_reachable()
 
 
-def test_the_old_root_goes_when_gateway_and_est_server_have_left_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["pki/tls-crt", "cloud/est-tls.pem"], ids=["gateway", "est"])
+def test_the_old_root_goes_when_gateway_and_est_server_have_left_it(
+    tmp_path: Path, first: str
+) -> None:
     """Both phases with servers that really change over; too early is refused and tried again."""
     factory = Factory.create(tmp_path / "lab")
     with factory.serving() as urls:
@@ -132,11 +135,15 @@ def test_the_old_root_goes_when_gateway_and_est_server_have_left_it(tmp_path: Pa
         with serving(world) as peer:
             lists(peer, old, new.itself, new.with_old)
             renew(world, peer)
-            lists(peer, new.itself)
-            told(world.fioagent("renew-root", peer.url, "roots-2"), 75, "cannot trust localhost")
-            assert trusted(world) == [digest(old), digest(new.itself)]
-            assert told_operators(world, "roots-2") == []
-    _move_servers(factory, new)
+    _move(factory.paths.directory / first, new)
+    with factory.serving(), serving(world) as peer:
+        lists(peer, new.itself)
+        told(world.fioagent("renew-root", peer.url, "roots-2"), 75, "cannot trust localhost")
+        assert trusted(world) == [digest(old), digest(new.itself)]
+        assert told_operators(world, "roots-2") == []
+        world.check_reachable()
+    for each in ("pki/tls-crt", "cloud/est-tls.pem"):
+        _move(factory.paths.directory / each, new)
     with factory.serving(), serving(world) as peer:
         lists(peer, new.itself)
         assert f"trusted no more: {_subject(old)}" in renew(world, peer, "roots-2")
@@ -151,26 +158,24 @@ def _subject(certificate: x509.Certificate) -> str:
     return certificate.subject.rfc4514_string()
 
 
-def _move_servers(factory: Factory, new: NextRoot) -> None:
-    """Gateway and EST server get certificates under the new root."""
-    paths = factory.paths
-    for path in (paths.pki / "tls-crt", paths.cloud / "est-tls.pem"):
-        before = x509.load_pem_x509_certificate(path.read_bytes())
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(before.subject)
-            .issuer_name(new.itself.subject)
-            .public_key(before.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(before.not_valid_before_utc)
-            .not_valid_after(before.not_valid_after_utc)
-        )
-        for each in before.extensions:
-            if each.oid != x509.AuthorityKeyIdentifier.oid:
-                builder = builder.add_extension(each.value, each.critical)
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(new.key.public_key())
-        builder = builder.add_extension(issuer, critical=False)
-        path.write_bytes(builder.sign(new.key, hashes.SHA256()).public_bytes(Encoding.PEM))
+def _move(path: Path, new: NextRoot) -> None:
+    """A server gets a certificate under the new root."""
+    before = x509.load_pem_x509_certificate(path.read_bytes())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(before.subject)
+        .issuer_name(new.itself.subject)
+        .public_key(before.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(before.not_valid_before_utc)
+        .not_valid_after(before.not_valid_after_utc)
+    )
+    for each in before.extensions:
+        if each.oid != x509.AuthorityKeyIdentifier.oid:
+            builder = builder.add_extension(each.value, each.critical)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(new.key.public_key())
+    signed = builder.add_extension(issuer, critical=False).sign(new.key, hashes.SHA256())
+    path.write_bytes(signed.public_bytes(Encoding.PEM))
 
 
 def _another_name(factory: Factory) -> list[x509.Certificate]:
