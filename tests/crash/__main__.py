@@ -61,8 +61,10 @@ def main(argv: Sequence[str] | None = None, load: Callable[[int], Layer] = load)
     for number in arguments.layer or sorted(LAYERS):
         layer, early = load(number), arguments.stop_early
         rows += layer.run(full=arguments.full, jobs=arguments.jobs, stop_early=early)
-    elapsed = time.monotonic() - started
-    total = summed(rows, elapsed)
+        total = summed(rows, time.monotonic() - started)
+        if arguments.json:  # after each layer: the next may take half an hour
+            told = _as_json(rows, total, full=arguments.full)
+            arguments.json.write_text(json.dumps(told, indent=1))
     print("\n".join(table([*rows, total])))
     for row in rows:
         for failure in row.failures[:SHOWN]:
@@ -72,8 +74,6 @@ def main(argv: Sequence[str] | None = None, load: Callable[[int], Layer] = load)
     floor = 0 if arguments.layer else FULL_FLOOR if arguments.full else QUICK_FLOOR
     if total.states < floor:
         print(f"FAILED: {total.states} distinct states, {floor} are promised")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(_as_json(rows, total, full=arguments.full), indent=1))
     return 1 if total.stranded or total.broken or total.states < floor else 0
 
 

@@ -44,7 +44,7 @@ ERRNOS: Final = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
 THOROUGH: Final = (FIRST,)
 # Of a resumed run: finding its way back and the repeated step. What follows is the same
 # as in a run that was never cut.
-SECOND_KILLS: Final = 12
+SECOND_KILLS: Final = 6
 _CHUNK: Final = 6  # devices that share a factory
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
@@ -79,12 +79,12 @@ def _rows(lab: Lab, calls: Sequence[Point], *, full: bool) -> Iterator[Row]:
         return
     started = time.monotonic()
     thorough = lab.scenario in THOROUGH
-    stride = 1 if full else lab.scenario.stride
+    stride = lab.scenario.full_stride if full else lab.scenario.stride
     verdicts = lab.verdicts(kills(calls, every_way=full and thorough, stride=stride))
     yield _row(lab, "killed", verdicts, [], started)
     if full or thorough:
         started = time.monotonic()
-        stride = 1 if full else 4
+        stride = 4 if not full else 1 if thorough else 4 * lab.scenario.full_stride
         refused = lab.verdicts(refusals(calls, every_error=full and thorough, stride=stride))
         yield _row(lab, "refused", refused, [], started)
     if full and thorough:
