@@ -7,8 +7,8 @@ ENOSPC, EIO, EROFS or EDQUOT, and reading calls with EIO. Then what a boot or a 
 does, in this process: is the gateway reachable with what sota.toml names, does the
 next run bring the rotation to its end, is the end the promised one. The full run
 takes all of that of the first rotation, and kills ``recover`` and the resumed
-``rotate`` as well; of the other scenarios every kill and a refusal at every call.
-The quick run takes a share.
+``rotate`` as well; of the other scenarios every kill, or a share of them, and a share
+of the refusals. The quick run takes a share of it all.
 """
 
 from __future__ import annotations
