@@ -118,9 +118,11 @@ class Journal:
 
     def _write_anew(self, records: list[Record]) -> None:
         """Whole or not at all: a journal without its beginning would be damage."""
-        if not self.records and (ended := self._ended_names()):
-            # The one before gave its name up, in memory perhaps: a process was killed over that.
-            self._disk.settle([os.path.join(self._directory, ended[-1])])
+        if not self.records:
+            # A process may have been killed over making the directory, or over the archive of
+            # the one before, which gives its name up: both are in memory alone, perhaps.
+            before = [os.path.join(self._directory, name) for name in self._ended_names()[-1:]]
+            self._disk.settle([self._directory, *before])
         self._disk.replace(self.path, _whole(records))
 
     def archive(self, rotation: Rotation) -> None:

@@ -192,8 +192,16 @@ FILES: Final = (
         "archive-not-settled",
         "the events of the rotation before survive the beginning of the next",
         "rotation/journal.py",
-        "            self._disk.settle([os.path.join(self._directory, ended[-1])])\n",
-        "            pass\n",
+        "settle([self._directory, *before])",
+        "settle([self._directory])",
+        ("tests/unit/test_journal_ended.py",),
+    ),
+    Mutant(
+        "directory-not-settled",
+        "a key is not there without the journal that knows of it",
+        "rotation/journal.py",
+        "settle([self._directory, *before])",
+        "settle(before)",
         ("tests/unit/test_journal_ended.py",),
     ),
     Mutant(

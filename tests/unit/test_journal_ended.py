@@ -58,7 +58,17 @@ def test_an_archive_is_durable_before_the_next_journal_takes_its_name(tmp_path: 
 
     Journal(disk, str(tmp_path)).add(_begun("b", 2))
 
-    assert [f"settle {name}", "replace rotation.journal"] == disk.told
+    made = [f"settle {tmp_path.name}", f"settle {name}"]
+    assert [*made, "replace rotation.journal"] == disk.told
+
+
+def test_the_directory_is_durable_before_the_first_journal_is_in_it(tmp_path: Path) -> None:
+    """A process that was killed over making it may have left it in memory alone."""
+    disk = Told()
+
+    Journal(disk, str(tmp_path)).add(_begun("a", 1))
+
+    assert [f"settle {tmp_path.name}", "replace rotation.journal"] == disk.told
 
 
 class Told(LocalDisk):
