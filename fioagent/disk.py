@@ -138,20 +138,19 @@ class LocalDisk:
 
     def rename(self, path: str, new: str) -> None:
         try:
+            # First: once the name is given up, nobody looks for what lies half-written beside it.
+            if _unlinked(_temporary(path)):
+                _sync_directory(os.path.dirname(path))
             os.replace(path, new)
             _sync_directory(os.path.dirname(new))
         except OSError as error:
             raise _refused("rename", path, error) from error
 
     def remove(self, path: str) -> None:
-        gone = False
         try:
             # A power cut may have left a temporary copy behind, of a key perhaps.
-            for name in (path, _temporary(path)):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name)
-                    gone = True
-            if gone:
+            gone = [_unlinked(name) for name in (path, _temporary(path))]
+            if any(gone):
                 _sync_directory(os.path.dirname(path))
         except OSError as error:
             raise _refused("remove", path, error) from error
@@ -196,6 +195,15 @@ class LocalDisk:
             yield
         finally:
             os.close(descriptor)
+
+
+def _unlinked(path: str) -> bool:
+    """Whether it was there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _temporary(path: str) -> str:

@@ -80,13 +80,13 @@ class Disk(Protocol):
 
     def append(self, path: str, content: bytes) -> None:
         """``content`` at the end; a cut may leave a part of it, but harms nothing before it."""
-        ...
 
     def link(self, path: str, target: str) -> None:
         """``path`` as a symbolic link to ``target``, whatever was there before."""
         ...
 
-    def rename(self, path: str, new: str) -> None: ...
+    def rename(self, path: str, new: str) -> None:
+        """Nothing of ``path`` is left, a half-written copy included."""
 
     def remove(self, path: str) -> None:
         """The name is gone; absent is fine."""

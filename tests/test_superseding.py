@@ -139,7 +139,7 @@ def test_a_rotation_that_cannot_begin_supersedes_nothing(world: World) -> None:
     assert world.rotate().code == 0
 
 
-POINTS_IN_A_SUPERSEDING_RUN = 90
+POINTS_IN_A_SUPERSEDING_RUN = 86
 
 
 @pytest.mark.parametrize("cut", range(POINTS_IN_A_SUPERSEDING_RUN + 1))

@@ -131,7 +131,6 @@ class Journal:
         latest = max((int(name[len(_ARCHIVED) :][:6]) for name in self._ended_names()), default=0)
         name = f"{_ARCHIVED}{latest + 1:06d}-{rotation.id}{_SUFFIX}"
         self._disk.rename(self.path, os.path.join(self._directory, name))
-        self._disk.remove(self.path)  # a copy that a process was killed over
         self.records, self.rotation = [], None
 
     def set_aside(self) -> None:

@@ -203,6 +203,17 @@ def test_removing_twice_is_fine_and_touches_nothing_else(tmp_path: Path) -> None
     assert [tmp_path / "c"] == list(tmp_path.iterdir())
 
 
+def test_renaming_takes_a_half_written_copy_away(tmp_path: Path) -> None:
+    """Of the name that is given up; nobody would ever look at it again."""
+    path, copy = tmp_path / "journal", tmp_path / ".journal.fioagent-tmp"
+    path.write_bytes(b"whole")
+    copy.write_bytes(b"wh")
+
+    LocalDisk().rename(str(path), str(tmp_path / "ended"))
+
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"ended": b"whole"}
+
+
 def test_removing_a_key_takes_its_half_written_copy_along(tmp_path: Path) -> None:
     """A power cut may have left it, and it is a private key too."""
     file = tmp_path / "pkey.pem"
