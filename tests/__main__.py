@@ -33,15 +33,16 @@ LONGEST_S = 45 * 60  # that one step of the check may take; none is near it
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 # What Yocto scarthgap ships: the oldest that the agent promises to work with.
 OLDEST = ("cryptography==42.0.5", "requests==2.32.4", "urllib3==2.2.2", "idna==3.7")
-# What takes minutes; with another Python it is the same.
-SLOW = (
-    *("test_handlers_outside.py", "test_service.py", "test_systemd.py", "test_debian13.py"),
+# What takes minutes; with another Python it is the same. Machines that boot see no files in
+# the memory of this one.
+BOOTED = ("test_handlers_outside.py", "test_service.py", "test_systemd.py", "test_debian13.py")
+CUTS = (
     *("test_power_cuts.py", "test_check_in_cuts.py", "test_superseding.py", "test_token_cuts.py"),
     "est/test_scenarios.py",
 )
 # Measures memory, of which the counting of coverage takes its own for each thread.
 UNCOUNTED = "fuzz/test_fuzz.py"
-UNSLOW = [f"--ignore={TOP / 'tests' / name}" for name in SLOW]
+UNSLOW = [f"--ignore={TOP / 'tests' / name}" for name in (*BOOTED, *CUTS)]
 # Of the crash proof itself, which runs with one Python.
 PROOF = ("test_crash_*.py", "unit/test_crash_*.py")
 MEMORY = Path("/dev/shm")  # noqa: S108  # each run makes a directory of its own in it
@@ -186,13 +187,14 @@ def pip(python: str, *wanted: str) -> None:
 
 
 def suites(python: str, wheel: Path, scratch: Path) -> None:
-    """The whole suite in two parts, and the first of them with others; a core for each."""
-    here = sys.version.split()[0]
-    slow = [str(TOP / "tests" / name) for name in SLOW]
+    """The whole suite in three parts, and the first of them with others; two at a time."""
+    here, counting = sys.version.split()[0], [python, "-m", "coverage", "run"]
+    booted, cuts = ([str(TOP / "tests" / name) for name in names] for names in (BOOTED, CUTS))
     quick = [*UNSLOW, f"--ignore={TOP / 'tests' / UNCOUNTED}"]
     jobs: list[tuple[str, Callable[[], tuple[int, str]]]] = [
-        (f"Python {here}", partial(suite, [python, "-m", "coverage", "run"], quick)),
-        (f"the slow ones, Python {here}", partial(suite, [python, "-m", "coverage", "run"], slow)),
+        (f"Python {here}", partial(suite, counting, quick)),
+        (f"machines that boot, Python {here}", partial(suite, counting, booted, in_memory=False)),
+        (f"cuts and answers, Python {here}", partial(suite, counting, cuts)),
         *((each[0], partial(elsewhere, *each, wheel, scratch)) for each in legs()),
     ]
     with ThreadPoolExecutor(2) as pool:
@@ -203,12 +205,13 @@ def suites(python: str, wheel: Path, scratch: Path) -> None:
                 raise CheckFailedError(name)
 
 
-def suite(interpreter: Sequence[str], what: Sequence[str]) -> tuple[int, str]:
+def suite(
+    interpreter: Sequence[str], what: Sequence[str], *, in_memory: bool = True
+) -> tuple[int, str]:
     """Exit status and output of pytest, with its files in memory where it can."""
     command = [*interpreter, "-m", "pytest", "-q", "--durations=15", "-p", "no:cacheprovider"]
-    memory = None
-    if UNSLOW[0] in what:  # others run beside it
-        memory = MEMORY if MEMORY.is_dir() else None
+    memory = MEMORY if in_memory and MEMORY.is_dir() else None
+    if in_memory:
         command = [*alone(), *command]
     with tempfile.TemporaryDirectory(prefix="fioagent-check-", dir=memory) as files:
         try:
