@@ -28,8 +28,11 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
     with workers(jobs) as crew:
         for scenario in SCENARIOS:
             started = time.monotonic()
-            told, tally = started, Tally()
+            told, known, tally = started, 0, Tally()
             for tally in crew.cut(scenario, _FULL if full else _QUICK):  # noqa: B007  # the last
+                for kind, line in tally.failures[known:]:
+                    print(f"{LAYER}: {scenario.name}: {kind}: {line}", file=sys.stderr)
+                known = len(tally.failures)
                 if time.monotonic() - told >= _TOLD_EVERY_S:
                     told = time.monotonic()
                     _tell(scenario, tally)
