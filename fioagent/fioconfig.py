@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fioagent.config.extractor import Applied
     from fioagent.configurator import Opened
     from fioagent.rootrenewal import Renewal
+    from fioagent.site import Device
 
 Environ = Mapping[str, str]
 
@@ -118,16 +119,36 @@ def renew_root(arguments: argparse.Namespace, environ: Environ, console: Console
     from fioagent.config.extractor import OFFLINE  # noqa: PLC0415  # as in check_in
     from fioagent.config.trigger import checked_id  # noqa: PLC0415  # as in check_in
 
-    request = rootrenewal.Request(arguments.est_server, checked_id(arguments.id))
-    with agent.opened(arguments.config, environ) as opened:
+    def act(device: Device) -> Renewal | None:
         if environ.get(OFFLINE):
-            opened.alone("renew-root", lambda device: rootrenewal.noted(device, request))
-            console.say("noted; nothing is fetched at boot, a check-in does it")
-            return Exit.DONE
-        renewed = opened.alone("renew-root", lambda device: rootrenewal.asked(device, request))
-    for line in ["done already"] if renewed is None else _renewed(renewed):
-        console.say(line)
+            rootrenewal.noted(device, request)
+            return None
+        return rootrenewal.asked(device, request)
+
+    try:
+        request = rootrenewal.Request(arguments.est_server, checked_id(arguments.id))
+        with agent.opened(arguments.config, environ) as opened:
+            renewed = opened.alone("renew-root", act)
+    except AgentError as error:
+        if arguments.json:
+            console.emit({"result": "failed", **_failure(error)})
+        raise
+    if arguments.json:
+        console.emit({"result": "done", **_roots(renewed)})
+    elif environ.get(OFFLINE):
+        console.say("noted; nothing is fetched at boot, a check-in does it")
+    else:
+        for line in ["done already"] if renewed is None else _renewed(renewed):
+            console.say(line)
     return Exit.DONE
+
+
+def _roots(renewed: Renewal | None) -> dict[str, object]:
+    added, retired = (renewed.added, renewed.retired) if renewed else ((), ())
+    return {
+        "added": [sha256_hex(each.der) for each in added],
+        "retired": [sha256_hex(each.der) for each in retired],
+    }
 
 
 def _renewed(renewed: Renewal) -> list[str]:

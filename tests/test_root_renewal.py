@@ -236,6 +236,19 @@ def test_a_root_that_nobody_has_vouched_for_is_not_trusted(
     world.check_reachable()
 
 
+def test_it_is_told_in_json_too(world: World, peer: Peer) -> None:
+    new = NextRoot(world.factory)
+    peer.answers["/cacerts"] = lambda _: Answer(503)
+
+    failed = world.fioagent("renew-root", peer.url, "roots-1", "--json")
+    lists(peer, root_of(world), new.itself, new.with_old)
+    done = world.fioagent("renew-root", peer.url, "roots-1", "--json")
+
+    assert (failed.code, failed.lines[0]["result"]) == (75, "failed")
+    assert "503" in failed.lines[0]["message"]
+    assert done.lines == [{"result": "done", "added": [digest(new.itself)], "retired": []}]
+
+
 def test_a_list_without_any_root_changes_nothing(world: World, peer: Peer) -> None:
     lists(peer, world.factory.paths.authority("online-ca").certificate)
 
