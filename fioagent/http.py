@@ -27,6 +27,7 @@ MAX_HEAD: Final = 64 * 1024  # bytes; status line and headers
 TOTAL_TIMEOUT_S: Final = 120.0
 _CHUNK: Final = 16 * 1024
 _AMBIGUOUS: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError)
+_WITH_CONTENT: Final = (200, 201)  # of any other status the body is words, and the status counts
 _UNQUOTED: Final = "!#$%&'()*+,/:;=?@[]~"  # what has a meaning in a URL, or is quoted already
 
 
@@ -37,7 +38,7 @@ class Response:
     Attributes:
         status: HTTP status.
         headers: names in lower case.
-        body: at most MAX_BODY bytes.
+        body: at most what the session's limits allow; of a refusal the beginning, if there is more.
         reason: of the status line, the peer's word.
     """
 
@@ -48,7 +49,7 @@ class Response:
 
     def words(self) -> str:
         """The peer's own text, cut and made safe for one line."""
-        said = one_line(self.body[:2048].decode("utf-8", "replace"), 300)
+        said = one_line(self.body[:2048].decode("utf-8", "replace"), 512)
         return said or f"({one_line(self.reason, 80) or 'no text'})"
 
     def retry_after_s(self) -> float | None:
@@ -217,6 +218,8 @@ class Session:
                     raise FloodError
         except FloodError:
             self.close()
+            if answer.status not in _WITH_CONTENT:
+                return bytes(content[: self._limits.body])
             raise TemporaryError(
                 f"cannot use the answer of {self.host}: longer than {self._limits.body} bytes"
             ) from None

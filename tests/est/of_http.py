@@ -246,9 +246,28 @@ FRAMES: Final = [
         ),
     ),
     put_off(
-        "words without an end",
-        "longer than",
-        endless(http(500, b"", "text/plain", length=False), b"no "),
+        "503 and words without an end",
+        "answered 503: no no no",
+        endless(http(503, b"", None, "Retry-After: 3600", length=False), b"no "),
+        waits_s=(3540, 5460),
+    ),
+    refused(
+        "400 and words without an end",
+        "answered 400: no no no",
+        endless(http(400, b"", "text/plain", length=False), b"no "),
+    ),
+    refused(
+        "400 and chunks of words without an end",
+        "answered 400: no no no",
+        endless(
+            http(400, b"", "text/plain", "Transfer-Encoding: chunked", length=False),
+            b"3\r\nno \r\n",
+        ),
+    ),
+    refused(
+        "400 and one byte of words too many",
+        "answered 400: xxx",
+        says(400, b"x" * (256 * 1024 + 1)),
     ),
 ]
 
