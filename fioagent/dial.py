@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import re
 import socket
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from fioagent import __version__
 from fioagent.errors import TemporaryError, one_line
 from fioagent.proxy import Proxy
 
+LOOKUP_TIMEOUT_S: Final = 15.0  # two name servers that are silent, and a third that answers
 CONNECT_TIMEOUT_S: Final = 15.0  # in all
 _ADDRESS_TIMEOUT_S: Final = 4.0  # per address, while another one is left
 _TUNNEL_TIMEOUT_S: Final = 20.0  # a proxy looks the name up and connects before it answers
@@ -30,6 +32,7 @@ _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})([^\r\n]*)")
 _HINT: Final = "check proxy.url and proxy.except of the settings"
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
+LookUp = Callable[[str, int], Iterable[tuple[Any, ...]]]
 
 
 def connect(host: str, port: int, proxy: Proxy | None = None) -> socket.socket:
@@ -62,7 +65,42 @@ def connect(host: str, port: int, proxy: Proxy | None = None) -> socket.socket:
 
 
 def _connect(host: str, port: int) -> socket.socket:
-    return reached(by_turns(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+    return reached(resolved(host, port))
+
+
+def _look_up(host: str, port: int) -> Iterable[tuple[Any, ...]]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def resolved(
+    host: str, port: int, patience_s: float = LOOKUP_TIMEOUT_S, look_up: LookUp = _look_up
+) -> list[Address]:
+    """The addresses of ``host``, in the order in which they are tried.
+
+    getaddrinfo has no time limit and cannot be stopped: it asks name servers that are silent,
+    or a service on this machine, for as long as it likes. So it runs in a thread, which is
+    left behind when its time is up and does not keep the process from ending.
+
+    Raises:
+        OSError: not found, or not in time.
+    """
+    found: list[Iterable[tuple[Any, ...]] | OSError] = []
+
+    def ask() -> None:
+        try:
+            found.append(look_up(host, port))
+        except UnicodeError:  # a part of the name is empty, or longer than 63 characters
+            found.append(socket.gaierror(socket.EAI_NONAME, "that is no name of a host"))
+        except OSError as error:
+            found.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(patience_s)
+    answer = found[0] if found else socket.gaierror(socket.EAI_AGAIN, "no name server answers")
+    if isinstance(answer, OSError):
+        raise answer
+    return by_turns(answer)
 
 
 def reached(addresses: Sequence[Address], patience_s: float = _ADDRESS_TIMEOUT_S) -> socket.socket:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import re
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -155,6 +158,34 @@ def test_an_address_that_leads_nowhere_is_passed_by() -> None:
             assert line.getpeername()[0] == _HERE
 
         assert 0.2 < time.monotonic() - started < 5
+
+
+def test_a_name_server_that_is_silent_is_not_waited_for() -> None:
+    """What the C library does about it is nobody's business, and the process ends all the same."""
+    program = (
+        "import threading, time; from fioagent import dial\n"
+        "try: dial.resolved('est.example', 1, 0.3, lambda *_: time.sleep(60))\n"
+        "except OSError as error: print(error.strerror, threading.active_count())"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    )
+
+    assert ran.stdout == "no name server answers 2\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "line"),
+    [
+        ("nowhere.invalid", "cannot find nowhere.invalid: "),
+        ("est..example", "cannot find est..example: that is no name of a host"),
+        ("e" * 64, f"cannot find {'e' * 64}: that is no name of a host"),
+    ],
+)
+def test_a_name_that_is_nowhere_is_told(client: ssl.SSLContext, host: str, line: str) -> None:
+    with pytest.raises(TemporaryError, match=re.escape(line)):
+        Session(f"https://{host}", client).request("GET", "/")
 
 
 def test_the_families_take_turns() -> None:
