@@ -45,11 +45,12 @@ READING: Final = frozenset(
 _OPENING: Final = ("open", "openat", "creat")
 _FOR_WRITING: Final = re.compile(r"O_(CREAT|TRUNC|WRONLY|RDWR)")
 _LINKING: Final = ("symlink", "symlinkat", "link", "linkat")
-_CALL: Final = re.compile(r"\d+ +(\w+)\((.*?)(?:\) += |<unfinished|$)")
+_CALL: Final = re.compile(r"(\d+) +(\w+)\((.*?)(?:\) += |<unfinished|$)")
 _PATH: Final = re.compile(r'"(/[^"]*)"|\d+<(/[^>]*)>')
 # SoftHSM writes the token's own record anew with each login, over the old one: a kill
 # there loses the token, whoever logs in. docs/reliability.md says so.
 _OF_NO_ROTATION: Final = "token.object"
+_STRACE: Final = ("strace", "-f", "--quiet=attach,path-resolution")
 # A store that makes its names by chance has one of these in each.
 _BY_CHANCE: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -96,11 +97,11 @@ class Fault:
         quick = [] if self.what == KILL else ["--seccomp-bpf"]
         path = ["-P", str(directory / self.point.path)] if self.point.path else []
         calls = ["-e", f"trace={self.point.call}", "-e", f"inject={self._injection}"]
-        return [*quick, *path, "--quiet=path-resolution", *calls]
+        return [*quick, *path, *calls]
 
     def require_done(self, code: int, log: str) -> None:
         """Raises InjectionError: it did not happen, or at another call."""
-        seen = [found[1] for line in log.splitlines() if (found := _CALL.match(line))]
+        seen = [call for call, _ in _calls(log)]
         before = [self.point.call] * self.point.nth
         if self.what == KILL:
             done = code == -9 and seen == before and "+++ killed by SIGKILL +++" in log
@@ -145,7 +146,7 @@ def recorded(
     """A run that nothing disturbs, and its calls below ``directory`` in order."""
     names = ",".join(f"?{name}" for name in sorted(CHANGING | READING))
     options = ["--seccomp-bpf", "-y", "-s", "0", "-e", "signal=none", "-e", f"trace={names}"]
-    ran = run(command, environ, ["strace", "-f", "-o", str(log), *options])
+    ran = run(command, environ, [*_STRACE, "-o", str(log), *options])
     return ran, list(points(log.read_text(), directory))
 
 
@@ -153,11 +154,7 @@ def points(log: str, directory: Path) -> Iterator[Point]:
     """The calls below ``directory`` in a log of ``strace -f -y -s 0``."""
     counts: Counter[tuple[str, str]] = Counter()
     every: Counter[str] = Counter()
-    for line in log.splitlines():
-        found = _CALL.match(line)
-        if found is None:
-            continue
-        call, arguments = found.groups()
+    for call, arguments in _calls(log):
         every[call] += 1
         named = [first or second for first, second in _PATH.findall(arguments)]
         # Of two paths strace -P looks at one: where a rename begins, and where a link is made.
@@ -171,6 +168,21 @@ def points(log: str, directory: Path) -> Iterator[Point]:
             continue
         counts[call, path] += 1
         yield Point(call, path, counts[call, path], _changes(call, arguments))
+
+
+def _calls(log: str) -> Iterator[tuple[str, str]]:
+    """Names and arguments, of the process itself.
+
+    A thread looks names of hosts up. Nothing is killed there, and strace counts the calls of
+    each thread by themselves.
+    """
+    own = None
+    for line in log.splitlines():
+        if (found := _CALL.match(line)) is not None:
+            thread, call, arguments = found.groups()
+            own = own or thread
+            if thread == own:
+                yield call, arguments
 
 
 def _changes(call: str, arguments: str) -> bool:
@@ -188,6 +200,6 @@ def disturbed(
         InjectionError: the fault did not happen.
     """
     options = fault.options(directory)
-    ran = run(command, environ, ["strace", "-f", "-o", str(log), *options])
+    ran = run(command, environ, [*_STRACE, "-o", str(log), *options])
     fault.require_done(ran.code, log.read_text())
     return ran

@@ -49,13 +49,17 @@ TOKEN = "/lab/device-1/token/tokens/7b0c9c3e-0b2d-4a3c-9f00-3f1e2d4c5b6a"
 STORE = f"""\
 41 write(1<pipe:[7]>, ""..., 10) = 10
 41 write(6<{TOKEN}/0e1f2a3b-4c5d-6e7f-8091-a2b3c4d5e6f7.object>, ""..., 8) = 8
+42 write(5<socket:[8]>, ""..., 10) = 10
 41 write(6<{TOKEN}/token.object>, ""..., 320) = 320
 41 write(6<{TOKEN}/generation>, ""..., 8) = 8
 """
 
 
 def test_files_with_names_made_by_chance_are_counted_by_the_call_alone() -> None:
-    """As strace counts where it is given no path; the token's own record is left out."""
+    """As strace counts where it is given no path: each thread by itself.
+
+    The token's own record is left out.
+    """
     assert list(points(STORE, DEVICE)) == [
         Point("write", "", 2, changes=True),
         Point("write", "", 4, changes=True),
