@@ -8,13 +8,16 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID
 
-from fioagent.factory.certificates import load_authority, private_pem
+from fioagent.factory.certificates import build, load_authority, private_pem
 from fioagent.factory.tls import server_context
 from tests.est.certificates import (
     CLIENT_AUTH,
@@ -35,6 +38,7 @@ from tests.est.replies import drips, http, issues, silent
 from tests.est.scenario import Scenario, put_off, refused, taken
 from tests.est.server import Context, Exchange, Lab, Line, ordinary
 from tests.unit.made import tlv
+from tests.world import World
 
 # --- credentials of servers ---
 
@@ -161,8 +165,8 @@ VERSIONS: Final = [
 # --- what a server makes of our certificate ---
 
 
-def _judges(version: ssl.TLSVersion, cas: Callable[[Lab], str]) -> Context:
-    """A server that wants a certificate of others."""
+def _judges(version: ssl.TLSVersion, cas: Callable[[Lab], Path], flags: ssl.VerifyFlags) -> Context:
+    """A server that wants a certificate of others, or of another time."""
 
     def context(lab: Lab) -> ssl.SSLContext:
         cloud = lab.factory.paths.cloud
@@ -171,25 +175,70 @@ def _judges(version: ssl.TLSVersion, cas: Callable[[Lab], str]) -> Context:
         made.load_verify_locations(cas(lab))
         made.minimum_version = made.maximum_version = version
         made.verify_mode = ssl.CERT_REQUIRED
-        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | flags
         return made
 
     return context
 
 
-def _foreign(lab: Lab) -> str:
-    return str(lab.factory.paths.cloud / "foreign-ca.pem")
+def _foreign(lab: Lab) -> Path:
+    return lab.factory.paths.cloud / "foreign-ca.pem"
 
 
+def _our_ca(lab: Lab, begins: float, ends: float) -> bytes:
+    """PEM of the device's CA with its name and key, good for these days from now and for lists."""
+    ca = lab.authority("local-ca")
+    kept = [each for each in ca.certificate.extensions if each.oid != ExtensionOID.KEY_USAGE]
+    extensions = [(each.value, each.critical) for each in kept]
+    name, key, days = ca.certificate.subject, ca.key, (now() + begins * DAY, now() + ends * DAY)
+    return build(name, key.public_key(), name, key, extensions, days).public_bytes(Encoding.PEM)
+
+
+def _ours(begins: float, ends: float) -> Callable[[Lab], Path]:
+    def cas(lab: Lab) -> Path:
+        path = lab.directory / "ours.pem"
+        path.write_bytes(_our_ca(lab, begins, ends))
+        return path
+
+    return cas
+
+
+def _list_of_revoked(lab: Lab) -> Path:
+    return lab.directory / "revoked.pem"
+
+
+def _is_revoked(world: World, lab: Lab) -> None:
+    """The device's certificate, by a list of its CA."""
+    ca = lab.authority("local-ca")
+    live = x509.load_pem_x509_certificate(world.old_certificate)
+    entry = x509.RevokedCertificateBuilder(live.serial_number, now() - DAY)
+    builder = x509.CertificateRevocationListBuilder(
+        ca.certificate.subject, now() - DAY, now() + DAY, revoked_certificates=[entry.build()]
+    )
+    signed = builder.sign(ca.key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    _list_of_revoked(lab).write_bytes(_our_ca(lab, -1, 1) + signed)
+
+
+_PLAIN: Final = ssl.VERIFY_DEFAULT
 JUDGES: Final = [
     refused(
-        f"a server that does not know our CA, TLS 1.{minor}",
-        "refuses the device's certificate: unknown ca",
+        f"{title}, TLS 1.{minor}",
+        f"refuses the device's certificate: {alert}",
         issues(),
-        tls=_judges(version, _foreign),
+        tls=_judges(version, cas, flags),
+        device=device,
         asked=0,
     )
     for minor, version in ((2, V1_2), (3, ssl.TLSVersion.TLSv1_3))
+    for title, alert, cas, flags, device in (
+        ("a server that does not know our CA", "unknown ca", _foreign, _PLAIN, None),
+        ("our CA has expired", "certificate expired", _ours(-2, -1), _PLAIN, None),
+        ("our CA is not valid yet", "bad certificate", _ours(1, 2), _PLAIN, None),
+        (
+            *("our certificate is revoked", "certificate revoked"),
+            *(_list_of_revoked, ssl.VERIFY_CRL_CHECK_LEAF, _is_revoked),
+        ),
+    )
 ]
 
 # --- no TLS at all ---
