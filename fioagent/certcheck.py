@@ -217,7 +217,7 @@ def _form(new: Certificate) -> list[str]:
     if algorithm is not None and algorithm.name in chain.WEAK_HASHES:
         raise _refused(f"it is signed with {algorithm.name}")
     if not 0 < certificate.serial_number < 1 << 159:
-        return ["its serial number is longer than RFC 5280 allows"]
+        return ["its serial number is not one that RFC 5280 allows"]
     return []
 
 

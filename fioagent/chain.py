@@ -53,10 +53,12 @@ def path(
         ChainError: no issuer of that name has signed ``leaf``, or one on the way is too weak.
     """
     current, notes = leaf, list[str]()
+    # A root that is no anchor ends the way; the same key signed by another may lead on.
+    known = [*anchors, *sorted(company, key=lambda each: _has_signed(each, each))]
     for step in range(MAX_STEPS):
-        issuer = _issuer(current, [*anchors, *company])
+        issuer = _issuer(current, known)
         if issuer is None or issuer.der == current.der:
-            if issuer is None and step == 0 and _named(leaf, [*anchors, *company]):
+            if issuer is None and step == 0 and _named(leaf, known):
                 raise ChainError("its signature is not that of the issuer it names")
             return Path(False, _missing(current), step > 0, tuple(notes))
         if issuer.not_after < now:
@@ -83,9 +85,7 @@ def _issuer(certificate: Certificate, known: Sequence[Certificate]) -> Certifica
     """The first of its name that has signed it, and whose key it says it was."""
     another_key = False
     for each in _named(certificate, known):
-        try:
-            certificate.parsed.verify_directly_issued_by(each.parsed)
-        except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        if not _has_signed(each, certificate):
             continue
         if not _is_ca(each):
             raise ChainError(f"its issuer {each.subject!r} is no CA")
@@ -96,6 +96,14 @@ def _issuer(certificate: Certificate, known: Sequence[Certificate]) -> Certifica
     if another_key:
         raise ChainError("its authority key identifier is not that of its issuer")
     return None
+
+
+def _has_signed(issuer: Certificate, certificate: Certificate) -> bool:
+    try:
+        certificate.parsed.verify_directly_issued_by(issuer.parsed)
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _is_ca(certificate: Certificate) -> bool:

@@ -225,7 +225,7 @@ FORM: Final = [
     _fine(
         "a serial number of twenty-one octets",
         _with(serial=b"\x7f" * 21),
-        "its serial number is longer than RFC 5280 allows",
+        "its serial number is not one that RFC 5280 allows",
     ),
     _fine("a certificate of version 1", _with(version=b"", extensions=())),
     refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import permutations
 
 import pytest
 from cryptography import x509
@@ -72,7 +73,8 @@ def test_old_and_new_root_vouch_for_each_other() -> None:
     )
     new_leaf = _below(_OTHER, "leaf", [])
 
-    assert _path(new_leaf, [cross, _OTHER], [_ROOT]).anchored
+    for company in permutations((cross, _OTHER, _ROOT)):
+        assert _path(new_leaf, list(company), [_ROOT]).anchored
     assert not _path(new_leaf, [_OTHER], [_below(_ROOT, "else")]).anchored
 
 
