@@ -158,12 +158,14 @@ class Session:
         self.close()
         self._context.maximum_version = ssl.TLSVersion.TLSv1_2
         try:
-            line = self._opened().line
+            connection = self._opened()
         except OSError as error:
             raise self._explained(tls.explained(error, self.host, self.port), error) from error
-        binding = line.tls.get_channel_binding("tls-unique")
-        if binding is None or line.tls.version() != "TLSv1.2":
+        shaken = connection.line.tls
+        binding = shaken.get_channel_binding("tls-unique")
+        if binding is None or shaken.version() != "TLSv1.2":
             raise TemporaryError(f"cannot bind a request to the connection to {self.host}")
+        connection.is_bound = True
         return self.request(method, path, body=body(binding), headers=headers)
 
     def _exchange(
@@ -246,7 +248,8 @@ class Session:
             raise TemporaryError(f"cannot use the answer of {self.host}: {wrong}")
 
     def _opened(self) -> _Connection:
-        if self._connection is not None and self._connection.line.is_stale():
+        known = self._connection
+        if known is not None and not known.is_bound and known.line.is_stale():
             self.close()
         if self._connection is None:
             line = Line(self._context, dial.connect(self.host, self.port, self._proxy), self.host)
@@ -287,4 +290,5 @@ class _Connection(http.client.HTTPConnection):
         super().__init__(host, port)
         self.line = line
         self.has_answered = False
+        self.is_bound = False  # what goes out next is good for no other one
         self.sock: Any = line  # as much of a socket as is used

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -134,6 +135,33 @@ def test_errors_that_others_leave_to_openssl_are_not_the_connections(
         assert session.request("POST", "/", body=b"x").status == 204
 
         session.close()
+
+
+def test_a_bound_request_goes_out_over_its_own_connection_or_not_at_all(
+    tmp_path: Path, client: ssl.SSLContext
+) -> None:
+    """A token may take its time to sign; over another connection it would be a wrong proof."""
+    got: list[bytes] = []
+    closed = threading.Event()
+
+    def act(line: Any) -> None:
+        if closed.is_set():
+            got.append(line.recv(4096))
+            line.sendall(b"HTTP/1.1 401 Unauthorized\r\n\r\n")
+        socket.socket.shutdown(line, socket.SHUT_RDWR)
+        closed.set()
+
+    def body(_binding: bytes) -> bytes:
+        closed.wait(10)
+        return b"signed"
+
+    with listening(_over_tls(_server_context(tmp_path), act)) as port:
+        session = Session(f"https://{_HERE}:{port}", client)
+
+        with pytest.raises(TemporaryError, match="cannot"):
+            session.request_bound("POST", "/", body=body, headers={})
+
+    assert not any(got)
 
 
 @contextlib.contextmanager
