@@ -7,6 +7,7 @@ chain is not: the gateway does it, and a handshake tells the result.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -216,9 +217,18 @@ def _form(new: Certificate) -> list[str]:
     algorithm = certificate.signature_hash_algorithm
     if algorithm is not None and algorithm.name in chain.WEAK_HASHES:
         raise _refused(f"it is signed with {algorithm.name}")
+    _require_openssl_reads(new.der)
     if not 0 < certificate.serial_number < 1 << 159:
         return ["its serial number is not one that RFC 5280 allows"]
     return []
+
+
+def _require_openssl_reads(encoded: bytes) -> None:
+    """TLS is OpenSSL's business, and it reads names that ``cryptography`` leaves alone."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=encoded)
+    except ssl.SSLError as error:
+        raise _refused("OpenSSL cannot read it") from error
 
 
 def _issuer(

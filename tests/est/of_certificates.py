@@ -228,6 +228,11 @@ FORM: Final = [
         "its serial number is not one that RFC 5280 allows",
     ),
     _fine("a certificate of version 1", _with(version=b"", extensions=())),
+    _unusable(
+        "an issuer's name that OpenSSL does not read",
+        "OpenSSL cannot read it",
+        _with(issuer=name(attribute(CN, UTF8, b"\xff\xfe"))),
+    ),
     refused(
         "no certificate at all",
         USE + "the answer holds none",
