@@ -155,7 +155,7 @@ class HttpEst:
         said = f"cannot {purpose}: {self._peer} answered {status}: {_words(answer)}"
         if status == 202:
             return TemporaryError(
-                f"cannot enrol yet: {self._peer} accepted the request and wants us to wait",
+                f"cannot {purpose} yet: {self._peer} accepted the request and wants us to wait",
                 retry_after_s=_DEFAULT_WAIT_S if wait is None else wait,
                 accepted=True,
             )

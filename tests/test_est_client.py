@@ -516,6 +516,15 @@ def test_cacerts_are_explained(world: World) -> None:
     assert [row["role"] for row in rows["certificates"]].count("in the trust file") == 1
 
 
+def test_a_list_that_has_to_be_waited_for_is_no_enrolment(world: World, peer: Peer) -> None:
+    peer.answers["/cacerts"] = lambda _: Answer(202)
+
+    code, _, err = unchanged(world, "cacerts", "--est-server", peer.url)
+
+    assert code == 75
+    assert "cannot read the CA certificates yet" in err
+
+
 def test_csrattrs_are_explained(world: World, peer: Peer) -> None:
     peer.answers["/csrattrs"] = lambda _: wants(P384, ECDSA_SHA384, EXTENSION, CHALLENGE_PASSWORD)
 

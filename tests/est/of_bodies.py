@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.est import messages
 from tests.est.messages import certs_only, content_info, indefinite, long_form, signed_data
+from tests.est.of_certificates import EXPIRED
 from tests.est.replies import folded, issues, packed
 from tests.est.scenario import Scenario, refused, taken
 from tests.est.server import Exchange
@@ -169,6 +170,15 @@ MESSAGES: Final = [
         "thirty-two others",
         "33 certificates where at most 32",
         issues(lambda ex: certs_only(*_lab(ex, "root") * 32, ex.issue())),
+    ),
+    taken(
+        "two for our key, the first one good",
+        issues(lambda ex: certs_only(ex.issue(), ex.issue(EXPIRED))),
+    ),
+    refused(
+        "two for our key, the second one good",
+        "it expired on",
+        issues(lambda ex: certs_only(ex.issue(EXPIRED), ex.issue())),
     ),
     refused("its issuer instead", "it is for another key", issues(_order("online-ca"))),  # type: ignore[arg-type]
 ]

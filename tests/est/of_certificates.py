@@ -167,8 +167,9 @@ NAMES: Final = [
     ),
 ]
 
+EXPIRED: Final = _times(-2, -1)
 VALIDITY: Final = [
-    _unusable("an expired certificate", "it expired on", _times(-2, -1)),
+    _unusable("an expired certificate", "it expired on", EXPIRED),
     _unusable("one that ends before it begins", "its validity ends", _times(0, -365)),
     _unusable("one that lasts no time", "its validity ends", _times(0, 0)),
     _fine("one for twelve hours", _times(0, 0.5)),

@@ -149,6 +149,7 @@ class EstServer:
     Attributes:
         requests: those that came whole, in their order.
         sent: bytes that clients have taken, or their kernels.
+        names: that clients have asked for in TLS; None for no name.
     """
 
     lab: Lab
@@ -156,6 +157,7 @@ class EstServer:
     host: str = "localhost"
     requests: list[Request] = field(default_factory=list)
     sent: int = 0
+    names: set[str | None] = field(default_factory=set)
     _threads: list[threading.Thread] = field(default_factory=list)
     _open: list[socket.socket] = field(default_factory=list)
 
@@ -203,6 +205,7 @@ class EstServer:
                 script.line(line)
                 return
             context = script.tls(self.lab)
+            context.sni_callback = lambda _tls, name, _context: self.names.add(name)
             tls = context.wrap_socket(line, server_side=True, do_handshake_on_connect=False)
             with tls:
                 self._open.append(tls)

@@ -133,8 +133,13 @@ def check_end(world: World, row: Scenario, server: EstServer, ran: Ran) -> None:
 
 
 def check_requests(server: EstServer) -> None:
-    """What every server of the field takes: RFC 7030 section 4.2.1, RFC 8951 section 3."""
+    """What every server of the field takes: RFC 7030 section 4.2.1, RFC 8951 section 3.
+
+    An address is no name for SNI, RFC 6066 section 3.
+    """
+    assert server.names <= {server.host if server.host == "localhost" else None}
     for request in server.enrolments():
+        assert request.headers["host"] == f"{server.host}:{server.port}"
         assert re.fullmatch(r"/\.well-known/est(/label)?/simplereenroll", request.target)
         assert request.headers["content-type"] == "application/pkcs10"
         assert request.headers["content-transfer-encoding"] == "base64"
