@@ -38,7 +38,8 @@ def base_url(value: str) -> str:
         raise ConfigError(f"{wrong}: it has letters beyond ASCII in it", hint=hint)
     try:
         parts = urlsplit(value)
-        has_host = bool(parts.hostname) and parts.port != 0
+        labels = (parts.hostname or "").removesuffix(".").split(".")  # RFC 1035 section 2.3.4
+        has_host = all(0 < len(each) < 64 for each in labels) and parts.port != 0
     except ValueError as error:
         raise ConfigError(f"{wrong}: {error}", hint=hint) from error
     if parts.scheme != "https":
