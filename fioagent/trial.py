@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fioagent import certcheck, chain, esturl, x509
 from fioagent.csrattrs import Demands
 from fioagent.errors import ConfigError, PeerError, TemporaryError
+from fioagent.model import Store
 from fioagent.ports import Est
 from fioagent.rotation import wanting
 from fioagent.rotation.preflight import require_pair
@@ -96,11 +97,21 @@ def csrattrs(device: Device, url: str) -> Report:
     Raises:
         TemporaryError: nobody could be asked.
     """
-    wanted = _est(device, url).csrattrs(_live(device).san_der)
+    wanted = _demands(_est(device, url), device)
     if not wanted.known:
         raise TemporaryError("; ".join(wanted.notes))
     lines = [f"{url}/csrattrs", *(f"  {line}" for line in _explained(wanted, device))]
     return Report(lines, _fields(wanted))
+
+
+def _demands(est: Est, device: Device) -> Demands:
+    """What the server wants; a problem, too, where a key in a token cannot be so."""
+    wanted = est.csrattrs(_live(device).san_der)
+    makes_p256_alone = device.live_credential().store is Store.PKCS11
+    if makes_p256_alone and wanted.problem is None and wanted.curve not in (None, "secp256r1"):
+        problem = f"the server asks for a key on {wanted.curve}, and in a token P-256 alone is made"
+        return dataclasses.replace(wanted, problem=problem)
+    return wanted
 
 
 def _explained(wanted: Demands, device: Device) -> list[str]:
@@ -109,7 +120,7 @@ def _explained(wanted: Demands, device: Device) -> list[str]:
         used = device.settings.est_proof_of_possession == "asked"
         done = "done, over TLS 1.2" if used else 'not done: est.proof_of_possession is "never"'
         lines.append(f"wants the request bound to its connection: {done}")
-    if wanted.curve is not None:
+    if wanted.curve is not None and wanted.problem is None:
         lines.append(f"wants a key on {wanted.curve}: done")
     if wanted.digest != Demands().digest:
         lines.append(f"wants a signature with {wanted.digest}: done")
@@ -136,7 +147,7 @@ def reenroll(device: Device, url: str) -> Report:
     """
     est, live = _est(device, url), _live(device)
     settings = device.settings
-    wanted = est.csrattrs(live.san_der) if settings.est_csrattrs else Demands()
+    wanted = _demands(est, device) if settings.est_csrattrs else Demands()
     if wanted.problem is not None:
         raise PeerError(f"cannot enrol: {wanted.problem}")
     key = ec.generate_private_key(_curve(device, wanted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shlex
 import shutil
@@ -22,10 +23,12 @@ from fioagent.keystore.token import Token
 from fioagent.keystore.token_store import TokenKeyStore
 from fioagent.model import CredentialRef, Store
 from fioagent.rotation import preflight
+from tests.est_peer import Answer, serving
 from tests.fioconfig_token import NEW, STEPS, TokenFioconfig
 from tests.token_world import TokenWorld
 from tests.tokens import PIN, SOFTHSM, soft_token
-from tests.world import BUNDLE, SECRET, StoppedClock
+from tests.unit import made
+from tests.world import BUNDLE, SECRET, StoppedClock, World
 
 LIVE: Final = CredentialRef(Store.PKCS11, "01", "03")
 
@@ -178,6 +181,28 @@ def test_a_key_that_does_not_derive_is_refused_before_anything_changes(
     assert "it signs, but it does not derive" in ran.err
     assert world.token.objects() == before
     assert world.journal() is None
+
+
+def test_a_curve_that_no_token_makes_is_refused_before_there_is_a_key(world: TokenWorld) -> None:
+    """RFC 7030 section 4.5: the EST server asks for P-384. A dry run says so as well."""
+    p384 = made.tlv(0x30, made.oid("2a8648ce3d0201"), made.tlv(0x31, made.oid("2b81040022")))
+    before = world.token.objects()
+    with serving(cast("World", world)) as peer:
+        peer.answers["/csrattrs"] = lambda _: Answer(200, base64.b64encode(made.tlv(0x30, p384)))
+        asked = ("--est-server", peer.url)
+
+        ran = world.rotate(*asked)
+        tried = world.fioagent("est", "reenroll", "--dry-run", *asked)
+        explained = world.fioagent("est", "csrattrs", *asked)
+
+        assert peer.asked("/simplereenroll") == []
+    assert ran.code == 78
+    assert "cannot make a key on secp384r1" in ran.err
+    assert world.token.objects() == before
+    assert tried.code == 1
+    assert "a key on secp384r1, and in a token P-256 alone is made" in tried.err
+    assert "cannot be done: the server asks for a key on secp384r1" in explained.out
+    assert "secp384r1: done" not in explained.out
 
 
 def test_a_key_that_does_not_derive_is_renewed_before_it_is_too_late(
