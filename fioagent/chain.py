@@ -54,7 +54,7 @@ def path(
     """
     current, notes = leaf, list[str]()
     # A root that is no anchor ends the way; the same key signed by another may lead on.
-    known = [*anchors, *sorted(company, key=lambda each: _has_signed(each, each))]
+    known = [*anchors, *sorted(company, key=lambda each: has_signed(each, each))]
     for step in range(MAX_STEPS):
         issuer = _issuer(current, known)
         if issuer is None or issuer.der == current.der:
@@ -85,7 +85,7 @@ def _issuer(certificate: Certificate, known: Sequence[Certificate]) -> Certifica
     """The first of its name that has signed it, and whose key it says it was."""
     another_key = False
     for each in _named(certificate, known):
-        if not _has_signed(each, certificate):
+        if not has_signed(each, certificate):
             continue
         if not _is_ca(each):
             raise ChainError(f"its issuer {each.subject!r} is no CA")
@@ -98,7 +98,8 @@ def _issuer(certificate: Certificate, known: Sequence[Certificate]) -> Certifica
     return None
 
 
-def _has_signed(issuer: Certificate, certificate: Certificate) -> bool:
+def has_signed(issuer: Certificate, certificate: Certificate) -> bool:
+    """By name and signature; a root has signed itself."""
     try:
         certificate.parsed.verify_directly_issued_by(issuer.parsed)
     except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):

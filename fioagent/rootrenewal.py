@@ -19,7 +19,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from fioagent import chain, esturl, trust
 from fioagent.config.trigger import checked_id
@@ -149,7 +148,9 @@ def _renewed(device: Device, url: str) -> Renewal:
     offered = _offered(device, url)
     known = device.sessions.trusted_roots()
     listed = {each.der for each in offered}
-    fresh = [each for each in offered if _is_root(each) and not _among(each, known)]
+    # Signed with its own key: the new key under the old root has the same two names.
+    roots = [each for each in offered if chain.has_signed(each, each)]
+    fresh = [each for each in roots if not _among(each, known)]
     for root in fresh:
         _require_vouched(root, offered, known, device)
     gone = [root for root in known if root.der not in listed]
@@ -210,15 +211,6 @@ def _require_vouched(
         hint="the EST server has to list the new key signed by the old root, too; or add the root "
         "by hand with 'fioagent trust add'",
     )
-
-
-def _is_root(certificate: Certificate) -> bool:
-    """Signed with its own key: a new key under the old root has the same two names."""
-    try:
-        certificate.parsed.verify_directly_issued_by(certificate.parsed)
-    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def _is_ca(certificate: Certificate) -> bool:
