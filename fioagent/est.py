@@ -33,6 +33,7 @@ _QUESTION_REDIRECTS: Final = (301, 302, 303, 307, 308)
 # The others turn a POST into a GET, RFC 9110 section 15.4.
 _REQUEST_REDIRECTS: Final = (307, 308)
 _MARKUP: Final = re.compile(rb"(?s)<(script|style)\b.*?</\1\s*>|<[^<>]*>", re.IGNORECASE)
+_BUSY: Final = (429, 503)  # RFC 6585 section 4, RFC 9110 section 15.6.4
 _NOT_KNOWN: Final = (204, 404, 405, 501)  # RFC 7030 section 4.5.2: the server asks for nothing
 
 
@@ -50,6 +51,9 @@ class HttpEst:
             answer = self._exchange("GET", "/csrattrs", None, {"Accept": "*/*"})
         except (TemporaryError, PeerError) as error:
             return Demands(notes=(f"csrattrs not known: {error}",), known=False)
+        if answer.status in _BUSY:
+            busy = f"csrattrs not known: the server answered {answer.status}"
+            return Demands(notes=(busy,), known=False)
         if answer.status in _NOT_KNOWN or (answer.status == 200 and not answer.body.strip()):
             return Demands()
         if answer.status != 200:

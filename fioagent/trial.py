@@ -99,7 +99,7 @@ def csrattrs(device: Device, url: str) -> Report:
     """
     wanted = _demands(_est(device, url), device)
     if not wanted.known:
-        raise TemporaryError("; ".join(wanted.notes))
+        raise TemporaryError(f"cannot tell what {url} wants: {'; '.join(wanted.notes)}")
     lines = [f"{url}/csrattrs", *(f"  {line}" for line in _explained(wanted, device))]
     return Report(lines, _fields(wanted))
 

@@ -122,9 +122,12 @@ def test_csrattrs_that_say_nothing_are_no_obstacle(
     assert rotated(world, peer).is_signature_valid
 
 
-def test_a_server_that_could_not_be_asked_is_asked_again(world: World, peer: Peer) -> None:
+@pytest.mark.parametrize("answer", [Answer(raw=b""), Answer(503), Answer(429)], ids=str)
+def test_a_server_that_could_not_be_asked_is_asked_again(
+    world: World, peer: Peer, answer: Answer
+) -> None:
     """The key was made in the meantime; it is made anew when the server wants another."""
-    peer.answers["/csrattrs"] = lambda _: Answer(raw=b"")
+    peer.answers["/csrattrs"] = lambda _: answer
     peer.answers["/simplereenroll"] = lambda _: Answer(503)
     told(world.rotate("--id", "certs-1", "--est-server", peer.url), 75, "answered 503")
     check_open(world, "key-generated", "certs-1")
@@ -533,6 +536,28 @@ def test_csrattrs_are_explained(world: World, peer: Peer) -> None:
     for words in ("key on secp384r1", "with sha384", "1 more ext", "bound to its connection"):
         assert words in out
     assert "asks for nothing" in unchanged(world, "csrattrs")[1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (Answer(503), "cannot tell what {url} wants: csrattrs not known: the server answered 503"),
+        (
+            Answer(raw=b""),
+            "cannot tell what {url} wants: csrattrs not known: cannot reach localhost",
+        ),
+    ],
+    ids=["503", "no answer"],
+)
+def test_csrattrs_that_could_not_be_asked_for_are_tried_again(
+    world: World, peer: Peer, answer: Answer, line: str
+) -> None:
+    peer.answers["/csrattrs"] = lambda _: answer
+
+    code, _, err = unchanged(world, "csrattrs", "--est-server", peer.url)
+
+    assert code == 75
+    assert err.startswith("fioagent: " + line.format(url=peer.url))
 
 
 def test_a_dry_run_gets_a_certificate_and_throws_it_away(world: World) -> None:
