@@ -1,6 +1,7 @@
 """Sets up what this repository needs on a bare machine, then runs what was asked for.
 
-    python3 -m tests demo           the demo: a factory, a device, a rotation, the proof
+    python3 -m tests demo           the demo: a factory, a device, a rotation, the proof;
+                                    with --token softhsm of a key in a token
     python3 -m tests                every check that has to pass before a change lands
     python3 -m tests pytest ARG...  pytest alone, for work on the code
     python3 -m tests bench NAME...  what it costs, measured; all benchmarks without a name
@@ -71,6 +72,14 @@ LIBRARIES = {
     "*/libtss2-tcti-swtpm.so.0": "libtss2-tcti-swtpm0",
     "*/pkcs11/libtpm2_pkcs11.so": "libtpm2-pkcs11-1",
 }
+# What the demo needs of both, by its --token.
+TOKENS = {
+    "softhsm": (("pkcs11-tool", "softhsm2-util"), ()),
+    "swtpm": (
+        ("pkcs11-tool", "swtpm"),
+        ("*/libtss2-tcti-swtpm.so.0", "*/pkcs11/libtpm2_pkcs11.so"),
+    ),
+}
 # The same, of what not every Debian has: 12 has no libest.
 PROGRAMS_OF_SOME = {"estclient": "libest-utils"}
 
@@ -84,7 +93,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         match list(arguments):
             case ["demo", *rest]:
-                return in_environment("factory", ["fioagent.factory", "demo", *rest])
+                kinds = [kind for kind in TOKENS if kind in " ".join(rest)]
+                for kind in kinds:
+                    need_programs(*TOKENS[kind])
+                extras = "factory,pkcs11" if kinds else "factory"
+                return in_environment(extras, ["fioagent.factory", "demo", *rest])
             case ["pytest", *rest]:
                 return in_environment("factory,dev,pkcs11", ["pytest", *rest])
             case ["bench" | "crash" | "fuzz" as name, *rest]:

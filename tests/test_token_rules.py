@@ -5,6 +5,7 @@ With SoftHSM, and with tpm2-pkcs11 in front of swtpm; each rule was seen to be n
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
@@ -17,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from pkcs11 import ObjectClass
 
 from fioagent.errors import ConfigError
+from fioagent.factory.hsm import LABEL
 from fioagent.keystore.token import KEY_CLASSES, Token
 from fioagent.keystore.token_errors import Place
 from fioagent.keystore.token_key import TokenKey
-from tests.tokens import LABEL, LabToken, soft_token, tpm_token
+from tests.tokens import LabToken, soft_token, tpm_token
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_tpm_what_another_process_stores_is_found(tpm: LabToken) -> None:
     """tpm2-pkcs11 looks at its store once, when it is initialised."""
     with tpm.opened() as token:
         token.generate(b"\1", "tls")
-        tpm.make_key("05", "tls", "--usage-sign")
+        dataclasses.replace(tpm, usages=("--usage-sign",)).make_key("05")
 
         assert signs_with_its_own_key(token, b"\5")
 

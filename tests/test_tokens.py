@@ -19,6 +19,7 @@ import fioagent
 from fioagent import agent
 from fioagent.errors import ConfigError
 from fioagent.factory import Factory, Urls
+from fioagent.factory.hsm import PIN
 from fioagent.keystore.token import Token
 from fioagent.keystore.token_store import TokenKeyStore
 from fioagent.model import CredentialRef, Store
@@ -26,7 +27,7 @@ from fioagent.rotation import preflight
 from tests.est_peer import Answer, serving
 from tests.fioconfig_token import NEW, STEPS, TokenFioconfig
 from tests.token_world import TokenWorld
-from tests.tokens import PIN, SOFTHSM, soft_token
+from tests.tokens import SOFTHSM, soft_token
 from tests.unit import made
 from tests.world import BUNDLE, SECRET, StoppedClock, World
 
@@ -69,7 +70,7 @@ def test_objects_of_others_are_neither_used_nor_removed(world: TokenWorld, kind:
     if kind == "key":
         world.token.make_key("07", "customer")
     else:
-        world.put_certificate(world.storage / "client.pem", "09", "customer")
+        world.token.put_certificate("09", world.storage / "client.pem", "customer")
     before = world.token.objects()
 
     ran = world.rotate()
@@ -170,9 +171,8 @@ def test_a_key_that_does_not_derive_is_refused_before_anything_changes(
     served: tuple[Factory, Urls], tmp_path: Path
 ) -> None:
     """It could prove itself to the gateway, and open no value of the configuration."""
-    world = TokenWorld(
-        *served, tmp_path / "device", soft_token(tmp_path / "token"), ("--usage-sign",)
-    )
+    token = soft_token(tmp_path / "token", "--usage-sign")
+    world = TokenWorld(*served, tmp_path / "device", token)
     before = world.token.objects()
 
     ran = world.rotate()
@@ -209,8 +209,8 @@ def test_a_key_that_does_not_derive_is_renewed_before_it_is_too_late(
     served: tuple[Factory, Urls], tmp_path: Path
 ) -> None:
     """In the last tenth of its certificate's life the device counts for more than a value."""
-    token = soft_token(tmp_path / "token")
-    world = TokenWorld(*served, tmp_path / "device", token, ("--usage-sign",))
+    token = soft_token(tmp_path / "token", "--usage-sign")
+    world = TokenWorld(*served, tmp_path / "device", token)
     leaf = x509.load_pem_x509_certificate((world.storage / "client.pem").read_bytes())
     life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
     clock = StoppedClock(leaf.not_valid_before_utc + life * 0.91)
@@ -267,7 +267,7 @@ def test_leftovers_of_an_earlier_rotation_make_room(world: TokenWorld) -> None:
     """Fioconfig keeps the pair before; a killed process leaves half a key."""
     world.token.make_key("07")
     world.token.tool("--delete-object", "--type", "privkey", "--id", "07")
-    world.put_certificate(world.storage / "client.pem", "09")
+    world.token.put_certificate("09", world.storage / "client.pem")
 
     ran = world.rotate()
 

@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fioagent.factory import Factory, Urls
+from fioagent.factory.cli import main
 from fioagent.keystore.token import KEY_CLASSES
 from fioagent.keystore.token_key import TokenKey
 from tests.token_world import TokenWorld
@@ -61,6 +62,16 @@ def test_the_slots_swap(world: TokenWorld) -> None:
         extracted = world.extracted()
         assert extracted["app-secret"] == SECRET
         assert extracted["certs/ca-bundle.pem"] == BUNDLE
+
+
+@pytest.mark.skipif(not derives(), reason="this tpm2-pkcs11 does not derive")
+def test_the_demo_proves_a_rotation(capfd: pytest.CaptureFixture[str]) -> None:
+    """With a TPM that ends with it."""
+    assert main(["demo", "--token", "swtpm"]) == 0
+
+    said = capfd.readouterr().out
+    assert said.endswith("all checks passed\n")
+    assert "the gateway denies the old key" in said
 
 
 @pytest.mark.skipif(not derives(), reason="this tpm2-pkcs11 does not derive")

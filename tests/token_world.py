@@ -11,17 +11,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from uuid import uuid4
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from fioagent import cli
-from fioagent.factory import Factory, Urls, provision
-from fioagent.factory.certificates import CLIENT_AUTH, key_usage, subject_name
-from fioagent.keystore.token_key import TokenKey
-from tests.tokens import PIN, LabToken
+from fioagent.factory import Factory, Urls
+from tests.tokens import LabToken
 from tests.world import BUNDLE, PLAIN, SECRET, Ran
 
 if sys.version_info >= (3, 11):
@@ -33,33 +26,13 @@ else:
 class TokenWorld:
     """One device of one factory, with its key in a token."""
 
-    def __init__(
-        self,
-        factory: Factory,
-        urls: Urls,
-        directory: Path,
-        token: LabToken,
-        usages: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, factory: Factory, urls: Urls, directory: Path, token: LabToken) -> None:
         self.factory = factory
         self.urls = urls
         self.token = token
-        self.token.make_key("01", "tls", *usages)
-        self.uuid = str(uuid4())
-        with self.token.opened() as opened:
-            request = requested(TokenKey(opened, b"\1"), self.uuid, factory.name)
-        self.device = factory.add_device(
-            directory, self.uuid, hsm=provision.Hsm(token.module, PIN, request)
-        )
+        self.device = factory.add_device(directory, make_hsm=lambda _: token)
+        self.uuid = self.device.uuid
         self.storage = self.device.sota
-        self.put_certificate(self.storage / "client.pem", "03")
-
-    def put_certificate(self, pem: Path, identifier: str, label: str = "client") -> None:
-        """As lmp-device-register, which imports every PEM file that it is sent."""
-        der = pem.with_suffix(".der")
-        der.write_bytes(ssl.PEM_cert_to_DER_cert(pem.read_text()))
-        self.token.put_certificate(identifier, der, label)
-        der.unlink()
 
     def give_config(self) -> None:
         """Four files, two of them encrypted, on the gateway and in config.encrypted."""
@@ -134,16 +107,3 @@ class TokenWorld:
             for path in secrets.rglob("*")
             if path.is_file()
         }
-
-
-def requested(
-    key: ec.EllipticCurvePrivateKey, uuid: str, factory: str
-) -> x509.CertificateSigningRequest:
-    """As lmp-device-register asks for a certificate."""
-    return (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(subject_name(uuid, factory))
-        .add_extension(key_usage(digital_signature=True)[0], critical=True)
-        .add_extension(CLIENT_AUTH, critical=True)
-        .sign(key, hashes.SHA256())
-    )

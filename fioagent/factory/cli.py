@@ -11,6 +11,7 @@ from pathlib import Path
 import fioagent
 from fioagent.factory import commands as do
 from fioagent.factory.errors import FactoryError
+from fioagent.factory.hsm import MAKERS
 from fioagent.factory.provision import DEFAULT_HARDWARE_ID
 from fioagent.factory.server import Address
 from fioagent.factory.serving import SERVERS
@@ -74,6 +75,14 @@ def _add_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dir", metavar="DIR", type=Path, help="the factory's directory")
 
 
+def _add_token(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--token",
+        choices=list(MAKERS),
+        help="put the device's key in a fresh PKCS#11 token, of SoftHSM or of a TPM by swtpm",
+    )
+
+
 def _add_uuid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uuid", metavar="UUID", help="the device's uuid")
 
@@ -115,6 +124,7 @@ def _add_device_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         default="local-ca",
         help="who signs (%(default)s)",
     )
+    _add_token(parser)
 
     parser = _command(below, "list", do.device_list, "list the devices", "device list lab --json")
     _add_dir(parser)
@@ -186,6 +196,7 @@ def _add_other_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         "dir", metavar="DIR", type=Path, nargs="?", help="new directory; default: a temporary one"
     )
     parser.add_argument("--keep", action="store_true", help="leave the directory")
+    _add_token(parser)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from typing import Final
 from fioagent.factory import events
 from fioagent.factory.certificates import key_digest
 from fioagent.factory.errors import FactoryError
+from fioagent.factory.hsm import LABEL, MAKERS, PIN
 from fioagent.factory.knobs import KNOBS
 from fioagent.factory.lab import DeviceView, Factory
 from fioagent.factory.serving import SERVERS
@@ -44,9 +45,19 @@ def serve(args: argparse.Namespace) -> int:
 def device_add(args: argparse.Namespace) -> int:
     factory = Factory.open(args.dir)
     device = factory.add_device(
-        args.device_dir, args.uuid, hardware_id=args.hardware_id, ca=args.ca
+        args.device_dir,
+        args.uuid,
+        hardware_id=args.hardware_id,
+        ca=args.ca,
+        make_hsm=None if args.token is None else MAKERS[args.token],
     )
     print(f"added the device {device.uuid} in {device.directory}")
+    if device.hsm is not None:
+        print(f"its key is in the token {LABEL!r} of {device.hsm.module}, user PIN {PIN}")
+        for name, value in device.hsm.env.items():
+            print(f"  {name}={value}")
+        if device.hsm.starter.exists():
+            print(f"its TPM runs until this machine stops; again: sh {device.hsm.starter}")
     print(f"next: . {device.directory}/env")
     return 0
 
@@ -144,4 +155,4 @@ def knob(args: argparse.Namespace) -> int:
 def run_demo(args: argparse.Namespace) -> int:
     from fioagent.factory.demo import demo  # noqa: PLC0415  # the other commands need none of it
 
-    return demo(args.dir, keep=args.keep)
+    return demo(args.dir, keep=args.keep, token=args.token)

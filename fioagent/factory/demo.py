@@ -7,8 +7,8 @@ asks the gateway and reads the device's files; it takes nobody's word for it.
 from __future__ import annotations
 
 import configparser
+import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,17 +17,16 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
-import requests
-from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from fioagent.factory import events
-from fioagent.factory.certificates import load_key, public_pem
+from fioagent.factory.demo_credentials import Holder, InFiles, InToken, agent
 from fioagent.factory.ecies import EciesError, decrypt
 from fioagent.factory.errors import FactoryError
+from fioagent.factory.hsm import MAKERS
 from fioagent.factory.lab import Factory
 from fioagent.factory.provision import Device
 from fioagent.factory.serving import Urls
@@ -50,7 +49,6 @@ EVENTS: Final = (
     "Finalize aktualizr configuration",
     "CertRotationCompleted",
 )
-TIMEOUT_S: Final = 30
 
 
 @dataclass(slots=True)
@@ -66,24 +64,20 @@ class Proof:
         print(f"{verdict:6} {time.monotonic() - self.started:6.2f} s  {what}", flush=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A certificate and its key, as files."""
+def demo(directory: Path | None, *, keep: bool, token: str | None) -> int:
+    """0 if every check passed. A directory of our own goes away again, if all is well.
 
-    certificate: Path
-    key: Path
-
-    @property
-    def serial(self) -> int:
-        return x509.load_pem_x509_certificate(self.certificate.read_bytes()).serial_number
-
-
-def demo(directory: Path | None, *, keep: bool) -> int:
-    """0 if every check passed. A directory of our own goes away again, if all is well."""
+    The device's key is in a ``token`` of ``hsm.MAKERS``, or in a file.
+    """
+    if token is not None and importlib.util.find_spec("pkcs11") is None:
+        raise FactoryError(
+            "cannot run the demo with a token: python-pkcs11 is not installed",
+            "hint: pip install 'fioagent[pkcs11,factory]'",
+        )
     base = directory or Path(tempfile.mkdtemp(prefix="fioagent-demo-"))
     proof = Proof()
     try:
-        _run(base, proof)
+        _run(base, proof, token)
     except (OSError, FactoryError, ValueError, KeyError, configparser.Error) as error:
         # requests' errors are OSErrors. Anything unexpected is a check that failed.
         proof.check(False, f"the demo stopped: {error}")
@@ -95,23 +89,45 @@ def demo(directory: Path | None, *, keep: bool) -> int:
     return 1 if proof.failures else 0
 
 
-def _run(base: Path, proof: Proof) -> None:
+def _run(base: Path, proof: Proof, token: str | None) -> None:
     factory = Factory.create(base / "factory")
     with _serving(factory) as urls:
-        device = factory.add_device(base / "device")
+        make_hsm = None if token is None else MAKERS[token]
+        device = factory.add_device(base / "device", make_hsm=make_hsm)
         print(f"device {device.uuid} in {device.directory}")
         factory.set_config(device.uuid, ENCRYPTED)
         factory.set_config(device.uuid, PLAIN, plain=True)
-        old = _current_pair(device)
-        _fetch_config(device, urls, old)
-        # Only the demo keeps the old pair, to show later that it is refused.
-        old = _copy(old, base / "old-pair")
+        try:
+            _rotate(proof, factory, device, _holder(base, factory, device, urls))
+        finally:
+            if device.hsm is not None:
+                device.hsm.stop()
 
-        command = [sys.executable, "-m", "fioagent", "rotate", "--now"]
-        print(f"$ fioagent {' '.join(command[3:])}", flush=True)
-        done = subprocess.run(command, env={**os.environ, **device.env}, check=False)
-        proof.check(done.returncode == 0, f"fioagent rotate ended with {done.returncode}")
-        _prove(proof, factory, device, urls, old)
+
+def _holder(base: Path, factory: Factory, device: Device, urls: Urls) -> Holder:
+    if device.hsm is not None:
+        return InToken(device, factory, device.hsm)
+    # Only the demo keeps the old pair, to show later that it is refused.
+    return InFiles(device, urls, base / "old-pair")
+
+
+def _rotate(proof: Proof, factory: Factory, device: Device, holder: Holder) -> None:
+    old = holder.before()
+    holder.fetch_config()
+
+    proof.check(*agent(device, "rotate", "--now"))
+
+    new = holder.live()
+    proof.check(new.serial != old.serial, "the certificate is another one:")
+    print(f"{'':11}old {old.serial:040x}\n{'':11}new {new.serial:040x}")
+    for passed, what in holder.at_the_gateway():
+        proof.check(passed, what)
+    _prove_events(proof, factory, device)
+    _prove_configuration(proof, factory, device, new.key)
+    found, wanted = holder.found()
+    proof.check(found == wanted, f"{holder.place} holds one credential:")
+    for name in found:
+        print(f"{'':11}{name}")
 
 
 @contextmanager
@@ -132,58 +148,9 @@ def _serving(factory: Factory) -> Iterator[Urls]:
             process.terminate()
 
 
-def _current_pair(device: Device) -> Pair:
-    """What sota.toml names now."""
-    sota = configparser.ConfigParser(interpolation=None)
-    sota.read(device.sota / "sota.toml")
-    paths = sota["import"]
-    return Pair(
-        Path(paths["tls_clientcert_path"].strip('"')), Path(paths["tls_pkey_path"].strip('"'))
-    )
-
-
-def _copy(pair: Pair, directory: Path) -> Pair:
-    directory.mkdir(mode=0o700)
-    certificate, key = directory / "client.pem", directory / "pkey.pem"
-    shutil.copy2(pair.certificate, certificate)
-    shutil.copy2(pair.key, key)
-    return Pair(certificate, key)
-
-
-def _get(url: str, device: Device, pair: Pair) -> requests.Response:
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy, and no CA but the factory's
-        session.verify = str(device.sota / "root.crt")
-        session.cert = (str(pair.certificate), str(pair.key))
-        return session.get(url, timeout=TIMEOUT_S)
-
-
-def _fetch_config(device: Device, urls: Urls, pair: Pair) -> None:
-    """As the device's config agent stores it: the body, and the server's Date as its time."""
-    answer = _get(f"{urls.gateway}/config", device, pair)
-    answer.raise_for_status()
-    stored = device.sota / "config.encrypted"
-    stored.write_bytes(answer.content)
-    stored.chmod(0o640)
-    changed = parsedate_to_datetime(answer.headers["Date"].replace("UTC", "GMT")).timestamp()
-    os.utime(stored, (changed, changed))
-
-
-def _prove(proof: Proof, factory: Factory, device: Device, urls: Urls, old: Pair) -> None:
-    new = _current_pair(device)
-    proof.check(new.serial != old.serial, "the certificate is another one:")
-    print(f"{'':11}old {old.serial:040x}\n{'':11}new {new.serial:040x}")
-    status = _get(f"{urls.gateway}/config", device, new).status_code
-    proof.check(status in (200, 204), f"GET /config with the new pair: {status}")
-    status = _get(f"{urls.gateway}/config", device, old).status_code
-    proof.check(status == 403, f"GET /config with the old pair: {status}")
-
-    key = load_key(new.key.read_bytes())
-    shown = _get(f"{urls.gateway}/device", device, new).json()["pubkey"]
-    proof.check(shown == public_pem(key.public_key()), "GET /device shows the new key")
-
-    _prove_events(proof, factory, device)
-
+def _prove_configuration(
+    proof: Proof, factory: Factory, device: Device, key: ec.EllipticCurvePrivateKey
+) -> None:
     local = json.loads((device.sota / "config.encrypted").read_text())
     for place, found in (("device", local), ("factory", factory.device(device.uuid).config)):
         for name, content in ENCRYPTED.items():
@@ -192,12 +159,6 @@ def _prove(proof: Proof, factory: Factory, device: Device, urls: Urls, old: Pair
             except (EciesError, KeyError):
                 same = False
             proof.check(same, f"{name} at the {place} opens with the new key")
-
-    credentials = _credentials(device)
-    wanted = {new.certificate.resolve(), new.key.resolve()}
-    proof.check(credentials == wanted, "var/sota holds one credential:")
-    for path in sorted(credentials):
-        print(f"{'':11}{path.name}")
 
 
 def _prove_events(proof: Proof, factory: Factory, device: Device) -> None:
@@ -212,17 +173,3 @@ def _prove_events(proof: Proof, factory: Factory, device: Device) -> None:
     proof.check(names == EVENTS, f"{len(names)} events, in order")
     completed = names.count("CertRotationCompleted") == 1 and all(succeeded)
     proof.check(completed, "all succeeded, and CertRotationCompleted came once")
-
-
-def _credentials(device: Device) -> set[Path]:
-    """Files that hold a private key or a certificate, without the factory's root.
-
-    A link counts as what it leads to: a second name is not a second credential.
-    """
-    return {
-        path.resolve()
-        for path in device.sota.iterdir()
-        if path.is_file()
-        and path.name != "root.crt"
-        and any(mark in path.read_bytes() for mark in (b"PRIVATE KEY", b"BEGIN CERTIFICATE"))
-    }

@@ -136,12 +136,15 @@ class Factory:
         *,
         hardware_id: str = provision.DEFAULT_HARDWARE_ID,
         ca: str = "local-ca",
-        hsm: provision.Hsm | None = None,
+        make_hsm: provision.MakeHsm | None = None,
     ) -> provision.Device:
         """A device directory with a credential of its own, known to the gateway.
 
+        The key is in the token that ``make_hsm``, one of ``hsm.MAKERS``, makes; else in a file.
+
         Raises:
-            FactoryError: never served, directory not empty, or the uuid is taken or unfit.
+            FactoryError: never served, directory not empty, the uuid is taken or unfit, or the
+                token cannot be made.
         """
         urls = self.urls()
         if uuid is not None and not UUID.fullmatch(uuid):
@@ -159,7 +162,7 @@ class Factory:
                 hardware_id=hardware_id,
             )
             device = provision.make_device(
-                directory, uuid, registration, self.paths.authority(ca), self._clock(), hsm
+                directory, uuid, registration, self.paths.authority(ca), self._clock(), make_hsm
             )
             devices.register(db, device.uuid, device.public_key, self._clock())
         return device

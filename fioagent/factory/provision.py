@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import uuid as uuids
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ from fioagent.factory.certificates import (
     validity,
 )
 from fioagent.factory.errors import FactoryError
+from fioagent.factory.hsm import CERTIFICATE_ID, KEY_ID, PIN, Hsm
 from fioagent.factory.pki import write_new
 
 CERTIFICATE_DAYS: Final = 7300  # factory-registration-ref
@@ -45,6 +47,7 @@ class Device:
     uuid: str
     directory: Path
     public_key: str  # SPKI PEM
+    hsm: Hsm | None = None  # where its key is, as lmp-device-register is told by --hsm-module
 
     @property
     def sota(self) -> Path:
@@ -57,6 +60,7 @@ class Device:
             "SOTA_DIR": str(self.sota / "sota.toml"),
             "SECRETS_DIR": str(self.directory / "run" / "secrets"),
             "FIOAGENT_CONFIG": str(self.directory / "etc" / "fioagent" / "fioagent.toml"),
+            **({} if self.hsm is None else self.hsm.env),
         }
 
 
@@ -71,19 +75,7 @@ class Registration:
     hardware_id: str = DEFAULT_HARDWARE_ID
 
 
-@dataclass(frozen=True, slots=True)
-class Hsm:
-    """A device that keeps its key in a token, as lmp-device-register is told with --hsm-module.
-
-    Attributes:
-        module: path of the PKCS#11 module.
-        pin: of the user; it stands in sota.toml.
-        request: signed by the key with the id 01; it names the device.
-    """
-
-    module: str
-    pin: str
-    request: x509.CertificateSigningRequest
+MakeHsm = Callable[[Path], Hsm]  # in a directory that is not there yet
 
 
 def make_device(
@@ -92,36 +84,37 @@ def make_device(
     registration: Registration,
     authority: Authority,
     now: float,
-    hsm: Hsm | None = None,
+    make_hsm: MakeHsm | None = None,
 ) -> Device:
     """The device's directory, complete. The key exists there, or in its token, and nowhere else.
 
     Raises:
-        FactoryError: the directory holds something already, or cannot be made.
+        FactoryError: the directory holds something already, or it or the token cannot be made.
     """
     directory = directory.absolute()
     if unfit := UNFIT_FOR_PATH.intersection(str(directory)):
         raise FactoryError(
             f"cannot add a device in {directory}: sota.toml cannot name a path with {min(unfit)!r}"
         )
-    uuid, key = uuid or str(uuids.uuid4()), new_key()
-    request = _request(key, uuid, registration.factory) if hsm is None else hsm.request
-    public_key = request.public_key()
-    if not isinstance(public_key, ec.EllipticCurvePublicKey):
-        raise FactoryError("cannot add a device whose key is not an elliptic-curve key")
-    device = Device(uuid, directory, public_pem(public_key))
+    uuid = uuid or str(uuids.uuid4())
     try:
         if directory.exists() and any(directory.iterdir()):
             raise FactoryError(f"cannot add a device in {directory}: it is not empty")
+        hsm = None if make_hsm is None else make_hsm(directory / "token")
+        key = new_key() if hsm is None else hsm.make_key(KEY_ID)
+        device = Device(uuid, directory, public_pem(key.public_key()), hsm)
         device.sota.mkdir(parents=True)
         device.sota.chmod(0o700)
         (directory / "run" / "secrets").mkdir(parents=True)
         (directory / "run" / "secrets").chmod(0o750)
         (directory / "etc" / "fioagent").mkdir(parents=True)
-        certificate = _sign(request, authority, now)
+        certificate = _sign(_request(key, uuid, registration.factory), authority, now)
+        write_new(device.sota / "client.pem", certificate_pem(certificate), 0o644)
         if hsm is None:
             write_new(device.sota / "pkey.pem", private_pem(key), 0o600)
-        write_new(device.sota / "client.pem", certificate_pem(certificate), 0o644)
+        else:
+            # lmp-device-register imports what it was sent, and leaves the file.
+            hsm.put_certificate(CERTIFICATE_ID, device.sota / "client.pem")
         write_new(device.sota / "root.crt", registration.root, 0o644)
         write_new(
             device.sota / "sota.toml", _sota_toml(device.sota, registration, hsm).encode(), 0o640
@@ -192,8 +185,8 @@ def _sota_toml(sota: Path, registration: Registration, hsm: Hsm | None) -> str:
         },
     }
     if hsm is not None:
-        ids = {"tls_pkey_id": "01", "tls_clientcert_id": "03"}
-        sections["p11"] = {"module": hsm.module, "pass": hsm.pin, **ids}
+        ids = {"tls_pkey_id": KEY_ID, "tls_clientcert_id": CERTIFICATE_ID}
+        sections["p11"] = {"module": hsm.module, "pass": PIN, **ids}
     return "\n".join(
         f"[{section}]\n" + "".join(f'{key} = "{value}"\n' for key, value in values.items())
         for section, values in sections.items()

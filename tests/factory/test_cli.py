@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from fioagent.factory import Factory
 from fioagent.factory.cli import main
 from fioagent.factory.ecies import decrypt
+from fioagent.factory.hsm import PIN
 from fioagent.factory.knobs import KNOBS
 from tests.factory.conftest import Lab
 from tests.factory.test_events import event
@@ -198,6 +200,74 @@ def test_a_new_device_has_all_that_an_agent_needs(
     shown = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
     expected = [sota / "sota.toml", path / "run" / "secrets", path / "etc/fioagent/fioagent.toml"]
     assert [str(p) for p in expected] == shown.split("|")[:3]
+
+
+def test_a_new_device_may_have_its_key_in_a_token(
+    lab: Lab, directory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nowhere else; what is printed and the env file are all that a person needs."""
+    path = tmp_path / "my device"
+
+    assert 0 == main(["device", "add", directory, str(path), "--token", "softhsm"])
+
+    said = capsys.readouterr().out
+    assert f"  SOFTHSM2_CONF={path}/token/softhsm2.conf\n" in said
+    assert f"user PIN {PIN}\n" in said
+    keys = [p for p in path.rglob("*") if p.is_file() and b"PRIVATE KEY" in p.read_bytes()]
+    assert [] == keys
+    with in_shell(path, "rotate", "--now") as rotation:
+        assert 0 == rotation.wait(60)
+    with in_shell(path, "status", stdout=subprocess.PIPE) as status:
+        assert "key          07\n" in status.communicate(timeout=60)[0]
+
+
+def in_shell(path: Path, *arguments: str, stdout: int | None = None) -> subprocess.Popen[str]:
+    """``fioagent`` after ``. DEVICE/env``."""
+    script = '. "$1" && shift && exec "$@"'
+    command = ["sh", "-ec", script, "sh", str(path / "env"), sys.executable, "-m", "fioagent"]
+    return subprocess.Popen([*command, *arguments], stdout=stdout, text=True)
+
+
+def test_a_new_device_may_have_a_tpm_of_its_own(
+    lab: Lab, directory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It runs on, and starts again by the line that is printed."""
+    path = tmp_path / "my device"
+    assert 0 == main(["device", "add", directory, str(path), "--token", "swtpm"])
+    pid = path / "token" / "pid"
+    try:
+        assert f"again: sh {path}/token/start\n" in capsys.readouterr().out
+        with in_shell(path, "status", stdout=subprocess.DEVNULL) as status:
+            assert 0 == status.wait(60)
+        first = int(pid.read_text())
+        os.kill(first, signal.SIGTERM)
+        while pid.exists():
+            time.sleep(0.01)
+
+        subprocess.run(["sh", str(path / "token" / "start")], check=True)
+
+        with in_shell(path, "status", stdout=subprocess.DEVNULL) as status:
+            assert 0 == status.wait(60)
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+
+
+def test_a_token_that_cannot_be_made_is_one_line(
+    lab: Lab,
+    directory: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the package to install; no device is left behind, on the disk or at the factory."""
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+
+    said = refused(capsys, "device", "add", directory, str(tmp_path / "d"), "--token", "softhsm")
+
+    line = "cannot make a token: pkcs11-tool is not installed\nhint: apt-get install opensc\n"
+    assert line == said
+    assert not (tmp_path / "d").exists()
+    assert [] == lab.factory.all_devices()
 
 
 @pytest.mark.parametrize("ca", ["local-ca", "online-ca"])

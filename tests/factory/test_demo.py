@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,19 +11,39 @@ import pytest
 from fioagent.factory.cli import main
 
 
+@pytest.mark.parametrize("options", [[], ["--token", "softhsm"]], ids=["files", "softhsm"])
 def test_the_demo_proves_a_rotation_and_leaves_nothing(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
 ) -> None:
     """Every check is a line; all of them pass; the temporary directory goes away."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    assert 0 == main(["demo"])
+    assert 0 == main(["demo", *options])
 
     said = capfd.readouterr().out
     assert said.endswith("all checks passed\n")
     assert "FAILED" not in said
     assert said.isascii()
     assert [] == list(tmp_path.iterdir())
+
+
+def test_the_demo_with_a_token_needs_what_the_agent_needs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before anything is made."""
+    monkeypatch.setitem(sys.modules, "pkcs11", None)
+
+    assert 1 == main(["demo", str(tmp_path / "lab"), "--token", "softhsm"])
+
+    said = capsys.readouterr()
+    assert "" == said.out
+    first, hint = said.err.splitlines()
+    assert "cannot run the demo with a token: python-pkcs11 is not installed" == first
+    assert "fioagent[pkcs11,factory]" in hint
+    assert not (tmp_path / "lab").exists()
 
 
 def test_a_failing_agent_fails_the_demo(
