@@ -40,7 +40,8 @@ def outcome_of(root: Path, name: str, *options: str) -> str:
     """What pytest says of a file of tests, run in the root."""
     command = ["systemd-nspawn", "--quiet", f"--directory={root}", f"--bind-ro={TOP}:/src"]
     command += ["--private-network", "--register=no", "--keep-unit", "--tmpfs=/tmp"]
-    command += ["--setenv=PYTHONDONTWRITEBYTECODE=1", "--setenv=CI=true", "--pipe"]
+    command += ["--setenv=PYTHONPATH=/src", "--setenv=PYTHONDONTWRITEBYTECODE=1"]
+    command += ["--setenv=CI=true", "--pipe"]
     command += ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null"]
     environ = {**os.environ, "TERM": "dumb"}
     done = subprocess.run(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import os
+import resource
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, cast
 
@@ -30,6 +32,9 @@ from tests.token_world import TokenWorld
 from tests.tokens import SOFTHSM, soft_token
 from tests.unit import made
 from tests.world import BUNDLE, SECRET, StoppedClock, World
+from tests import needs
+from tests.unit.made import fill
+from tests.world import BUNDLE, SECRET, StoppedClock
 
 LIVE: Final = CredentialRef(Store.PKCS11, "01", "03")
 
@@ -220,6 +225,75 @@ def test_a_key_that_does_not_derive_is_renewed_before_it_is_too_late(
         found = preflight.check(opened.device, NEW, adopted=False, seen=[])
 
     assert (found.live, list(found.lost)) == (live, [])
+
+
+@pytest.fixture
+def full_world(served: tuple[Factory, Urls], tmp_path: Path) -> Iterator[TokenWorld]:
+    """Its token is on a file system of its own, of 256 KiB and 64 files."""
+    needs.root_and("mount", "umount")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = "size=256k,nr_inodes=64,mode=0700"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "lab", str(disk)], check=True)
+    try:
+        world = TokenWorld(*served, tmp_path / "device", soft_token(disk / "token"))
+        world.give_config()
+        yield world
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("pages", "said"),
+    [
+        (0, "cannot make a key in the token 'aktualizr'"),
+        (1, "cannot make a key in the token 'aktualizr'"),
+        (2, "cannot store a certificate in the token 'aktualizr'"),
+    ],
+)
+def test_a_full_disk_below_a_token_holds_a_rotation_until_there_is_room(
+    full_world: TokenWorld, pages: int, said: str
+) -> None:
+    """For nothing, for half a key, and for a key without its certificate."""
+    world, live = full_world, {("Certificate", "client", "03"), ("Private Key", "tls", "01")}
+    filler = fill(world.token.directory.parent)
+    os.truncate(filler, filler.stat().st_size - pages * resource.getpagesize())
+
+    ran = world.rotate("--id", "certs-1")
+
+    assert ran.code == 75
+    message, hint = ran.err.splitlines()
+    assert said in message
+    assert message.split(": the token did not do it (")[1] in (
+        *("FunctionFailed)", "ObjectHandleInvalid)"),  # as SoftHSM calls a full disk
+    )
+    assert "is there room where its store is" in hint
+    assert world.live_ids() == ("01", "03")
+    assert live <= set(world.token.objects())
+    assert world.extracted()["app-secret"] == SECRET
+    assert world.fioagent("check-in").code == 0
+    filler.unlink()
+    again = world.rotate("--id", "certs-1")
+    assert again.code == 0, again.err
+    assert world.live_ids() == ("07", "09")
+    assert len(world.token.objects()) == 3
+    assert world.extracted()["app-secret"] == SECRET
+
+
+def test_a_token_whose_disk_has_no_room_for_a_file_is_said_so(full_world: TokenWorld) -> None:
+    world, before = full_world, full_world.token.objects()
+    disk = world.token.directory.parent
+    for number in range(os.statvfs(disk).f_favail):
+        (disk / f"filler-{number}").touch()
+
+    ran = world.rotate("--id", "certs-1")
+
+    assert ran.code == 75
+    assert ": the token did not do it (GeneralError)\n  is there room where its store" in ran.err
+    assert world.token.objects() == before
+    for filler in disk.glob("filler-*"):
+        filler.unlink()
+    assert world.rotate("--id", "certs-1").code == 0
 
 
 def test_no_pin_stands_anywhere_but_in_sota_toml(world: TokenWorld) -> None:

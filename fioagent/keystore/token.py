@@ -260,9 +260,9 @@ class Token:
                 return act(self._opened())
             except AGAIN as error:
                 if not twice:
-                    raise explained(error, doing, self._place) from error
+                    raise explained(error, doing, self._place, changing=True) from error
             except refusals.PKCS11Error as error:
-                raise explained(error, doing, self._place) from error
+                raise explained(error, doing, self._place, changing=not twice) from error
             self.reset()
             try:
                 return act(self._opened())

@@ -105,7 +105,8 @@ _WORDS: Final[tuple[tuple[tuple[type[Exception], ...], type[AgentError], str, st
 )
 
 
-def explained(error: Exception, doing: str, place: Place) -> AgentError:
+def explained(error: Exception, doing: str, place: Place, *, changing: bool = False) -> AgentError:
+    """In words for a person; ``changing`` where the token was to store or remove something."""
     if isinstance(error, MissingError):
         return ConfigError(
             f"cannot use {place}: {error} is in it",
@@ -121,4 +122,11 @@ def explained(error: Exception, doing: str, place: Place) -> AgentError:
             hint="p11.module of sota.toml has to name it; is its package installed?",
         )
     name = type(error).__name__
+    if changing:
+        # SoftHSM on a full disk says FunctionFailed, GeneralError or ObjectHandleInvalid.
+        return TemporaryError(
+            f"cannot {doing} {place}: the token did not do it ({name})",
+            hint="is there room where its store is (SoftHSM: tokendir, TPM: TPM2_PKCS11_STORE)? "
+            "the module's own log has more",
+        )
     return TemporaryError(f"cannot {doing} {place}: {name}", hint="the module's own log has more")
