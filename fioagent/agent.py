@@ -228,7 +228,8 @@ def opened(
     paths = tuple(config) or configured.sota_paths
     merged = site.read_sota(disk, paths)
     place = site.site_of(merged, paths, configured.sota_paths)
-    keys = _key_store(place, disk, environ, lambda: site.read_sota(disk, paths))
+    usual = ObjectIds(configured.token_key_ids, configured.token_certificate_ids)
+    keys = _key_store(place, disk, environ, lambda: site.read_sota(disk, paths), usual)
     sessions = HttpSessions(disk, keys, lambda: site.read_sota(disk, paths), configured)
     services = _services(configured.services_manager, clock)
     try:
@@ -242,14 +243,18 @@ def opened(
 
 
 def _key_store(
-    place: Site, disk: Disk, environ: Mapping[str, str], sota: Callable[[], Sota]
+    place: Site,
+    disk: Disk,
+    environ: Mapping[str, str],
+    sota: Callable[[], Sota],
+    usual: ObjectIds,
 ) -> KeyStore:
     if place.store is Store.FILE:
         return FileKeyStore(disk, place.storage)
     # Imported late: most devices have no token, and it is not installed there.
     from fioagent.keystore import tokens  # noqa: PLC0415  # see above
 
-    return tokens.opened(sota(), environ, lambda: site.named_by(sota(), place.store))
+    return tokens.opened(sota(), environ, lambda: site.named_by(sota(), place.store), usual)
 
 
 def _services(manager: str, clock: Clock) -> Services:

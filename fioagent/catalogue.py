@@ -18,6 +18,7 @@ from fioagent.readings import (
     issuances,
     label,
     names_text,
+    object_ids,
     paths_text,
     proxy_url,
     share,
@@ -113,6 +114,12 @@ KEYS: Final[Mapping[str, Key]] = {
         choice("gateway", "est", "none"),
         "gateway, est, none",
         "who has to take the new pair in a handshake before the gateway is told of it",
+    ),
+    "token.key_ids": Key(
+        object_ids, "ids, 01 to 09", "object ids that keys in a token have in turn"
+    ),
+    "token.certificate_ids": Key(
+        object_ids, "ids, 01 to 09", "object ids that certificates in a token have in turn"
     ),
     "proxy.url": Key(
         proxy_url,

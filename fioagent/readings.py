@@ -11,6 +11,8 @@ from datetime import timedelta
 from typing import Any, Final
 
 from fioagent import esturl, forms, proxy
+from fioagent.errors import ConfigError
+from fioagent.keystore import object_ids as ids
 
 MOST_ISSUANCES: Final = 9  # as many as the kept journals can tell of
 
@@ -86,6 +88,18 @@ def texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError("it is not a list of strings")
     return tuple(value)
+
+
+def object_ids(value: Any) -> tuple[str, ...]:
+    found = texts(value)
+    for each in found:
+        try:
+            ids.as_bytes(each)
+        except ConfigError as error:
+            raise ValueError(f"{each!r} is none of 01 to 09") from error
+    if len(set(map(ids.as_bytes, found))) < 2:
+        raise ValueError("it needs two ids at least")
+    return found
 
 
 def paths_text(value: str) -> tuple[str, ...]:

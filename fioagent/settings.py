@@ -19,6 +19,7 @@ from fioagent import forms, proxy, sota
 from fioagent.catalogue import KEYS
 from fioagent.certcheck import Policy
 from fioagent.errors import ConfigError
+from fioagent.keystore import object_ids
 from fioagent.ports import Disk
 from fioagent.proxy import Proxy
 
@@ -65,6 +66,8 @@ class Settings:
     rotation_window: timedelta = timedelta()
     rotation_issuances_per_day: int = 6
     rotation_trust_check: str = "gateway"
+    token_key_ids: tuple[str, ...] = object_ids.USUAL.keys
+    token_certificate_ids: tuple[str, ...] = object_ids.USUAL.certificates
     proxy_url: str | None = None
     proxy_use_for: tuple[str, ...] = ()
     proxy_except: tuple[str, ...] = ()

@@ -94,6 +94,26 @@ def test_objects_of_others_are_neither_used_nor_removed(world: TokenWorld, kind:
     assert {each for each in before if each[1] == "customer"} <= set(world.token.objects())
 
 
+def test_the_ids_of_the_settings_count_less_than_those_of_an_operator(world: TokenWorld) -> None:
+    """A device whose objects of others are at 07 and 09 says so once, in its image."""
+    world.token.make_key("07", "customer")
+    world.set_setting('[token]\nkey_ids = ["01", "02"]\ncertificate_ids = ["03", "04"]')
+
+    for ids in (("02", "04"), ("01", "03")):
+        ran = world.rotate()
+        assert ran.code == 0, ran.err
+        assert world.live_ids() == ids
+    world.factory.rotate_certs(
+        world.uuid, rotation_id="certs-1", hsm_pkey_ids="01,05", hsm_cert_ids="03,06"
+    )
+    assert world.fioagent("check-in").code == 0
+    assert world.rotate().code == 0
+    assert world.live_ids() == ("05", "06")
+    given = ("--pkcs11-key-ids=05,08", "--pkcs11-cert-ids=06,09", world.urls.est, "certs-2")
+    assert world.fioagent("renew-cert", *given).code == 0
+    assert world.live_ids() == ("08", "09")
+
+
 def test_an_id_that_has_several_meanings_is_refused(world: TokenWorld) -> None:
     """Fioconfig would look for 01 00, aktualizr-lite for 10."""
     ran = world.fioagent("renew-cert", "--pkcs11-key-ids=01,10", world.urls.est, "certs-1")

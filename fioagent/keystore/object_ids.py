@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from fioagent.errors import ConfigError
+from fioagent.model import ObjectIds
 
-KEY_IDS: Final = ("01", "07")  # fioctl's defaults
-CERTIFICATE_IDS: Final = ("03", "09")
+USUAL: Final = ObjectIds(keys=("01", "07"), certificates=("03", "09"))  # fioctl's defaults
 ALL: Final = tuple(bytes([number]) for number in range(1, 10))
 
 

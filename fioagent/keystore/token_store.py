@@ -38,18 +38,27 @@ _OURS: Final = {
 class TokenKeyStore:
     """``ports.KeyStore`` for ``tls.pkey_source = "pkcs11"``."""
 
-    def __init__(self, token: Token, live: Callable[[], CredentialRef]) -> None:
-        """``live`` is what sota.toml names: nothing of it is ever removed."""
+    def __init__(
+        self,
+        token: Token,
+        live: Callable[[], CredentialRef],
+        usual: ObjectIds = object_ids.USUAL,
+    ) -> None:
+        """``live`` is what sota.toml names: nothing of it is ever removed.
+
+        ``usual`` counts where nobody asks for other ids.
+        """
         self._token = token
         self._live = live
+        self._usual = usual
 
     def place_for(
         self, rotation: RotationId, live: CredentialRef, wanted: ObjectIds
     ) -> CredentialRef:
         del rotation
-        keys = object_ids.others(wanted.keys or object_ids.KEY_IDS, live.key)
+        keys = object_ids.others(wanted.keys or self._usual.keys, live.key)
         certificates = object_ids.others(
-            wanted.certificates or object_ids.CERTIFICATE_IDS, live.certificate
+            wanted.certificates or self._usual.certificates, live.certificate
         )
         return CredentialRef(
             Store.PKCS11,
@@ -212,7 +221,8 @@ class TokenKeyStore:
     def _taken(self, identifier: bytes, found: Found) -> ConfigError:
         return ConfigError(
             f"cannot use the id {identifier.hex()} in {self._token}: {found} has it",
-            hint="choose other ids with PKEYIDS and CERTIDS; nothing of others is removed",
+            hint="choose other ids with PKEYIDS and CERTIDS, or token.key_ids and "
+            "token.certificate_ids of the settings; nothing of others is removed",
         )
 
     def _remove(self, kinds: Sequence[ObjectClass], identifier: bytes) -> None:

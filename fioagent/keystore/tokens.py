@@ -10,7 +10,7 @@ from typing import Final
 
 from fioagent import openssl
 from fioagent.errors import ConfigError
-from fioagent.model import CredentialRef
+from fioagent.model import CredentialRef, ObjectIds
 from fioagent.ports import KeyStore
 from fioagent.sota import Sota
 
@@ -18,7 +18,12 @@ LABEL: Final = "aktualizr"  # lmp-device-register's, and fioconfig's default
 PIN_CREDENTIAL: Final = "fioagent-p11-pin"  # of the unit: LoadCredential=
 
 
-def opened(sota: Sota, environ: Mapping[str, str], live: Callable[[], CredentialRef]) -> KeyStore:
+def opened(
+    sota: Sota,
+    environ: Mapping[str, str],
+    live: Callable[[], CredentialRef],
+    usual: ObjectIds,
+) -> KeyStore:
     """The key store; the token itself is opened when it is first needed.
 
     Raises:
@@ -44,7 +49,7 @@ def opened(sota: Sota, environ: Mapping[str, str], live: Callable[[], Credential
         # A PIN in memory must not become one in a file.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     place = Place(sota.require("p11.module"), sota.get("p11.label") or LABEL)
-    return TokenKeyStore(Token(place, lambda: _pin(sota, environ)), live)
+    return TokenKeyStore(Token(place, lambda: _pin(sota, environ)), live, usual)
 
 
 def _pin(sota: Sota, environ: Mapping[str, str]) -> str:

@@ -64,6 +64,9 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
         [rotation]
         due_at = 0.5
         trust_check = "est"
+        [token]
+        key_ids = ["02", "04"]
+        certificate_ids = ["05", "06"]
         [services]
         manager = "none"
         restart = ["a.service", "b.service"]
@@ -77,7 +80,8 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
         loaded.services_manager,
         loaded.services_restart,
     )
-    assert 7 == len(loaded.origins)
+    assert (("02", "04"), ("05", "06")) == (loaded.token_key_ids, loaded.token_certificate_ids)
+    assert 9 == len(loaded.origins)
     assert loaded.certificate_policy.allow_san_loss
     assert loaded.certificate_policy.require_chain
     assert loaded.certificate_policy.minimum_life is None
@@ -145,6 +149,12 @@ def test_a_key_outside_a_section_is_an_error(tmp_path: Path) -> None:
         ("[est]\nrequire_chain = 'yes'", r"est\.require_chain in .*: it is not true or false"),
         ("[rotation]\ndue_at = '0.5'", r"rotation\.due_at in .*: it is not a number"),
         ("[rotation]\ndue_at = true", r"rotation\.due_at in .*: it is not a number"),
+        ("[token]\nkey_ids = '01,07'", r"token\.key_ids in .*: it is not a list of strings"),
+        ("[token]\nkey_ids = [1, 7]", r"token\.key_ids in .*: it is not a list of strings"),
+        ("[token]\nkey_ids = ['01', '10']", r"key_ids in .*: '10' is none of 01 to 09"),
+        ("[token]\nkey_ids = ['01', '']", r"key_ids in .*: '' is none of 01 to 09"),
+        ("[token]\ncertificate_ids = ['03']", r"certificate_ids in .*: it needs two ids at least"),
+        ("[token]\ncertificate_ids = ['3', '03']", r"ids in .*: it needs two ids at least"),
         ("[services]\nrestart = 'a.service'", r"restart in .*: it is not a list of strings"),
         ("[services]\nrestart = ['a', 1]", r"restart in .*: it is not a list of strings"),
     ],
