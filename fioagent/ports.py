@@ -122,7 +122,7 @@ class KeyStore(Protocol):
         announced: bool,
         curve: str | None = None,
     ) -> None:
-        """A durable key pair at its place, on ``curve`` or of the kind of ``like``.
+        """A durable pair at its place, on ``curve`` or like ``like``. ConfigError: as it was.
 
         ``announced``: the one that is there has to stay, because a gateway may know it.
         """

@@ -19,6 +19,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
+from tests.token_world import TokenWorld
 from tests.world import World
 
 BASE = "/.well-known/est"
@@ -60,7 +61,7 @@ Respond = Callable[[Got], Answer]
 class Peer:
     """What is answered by path below ``/.well-known/est``; 404 elsewhere."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World | TokenWorld) -> None:
         self._world = world
         self.url = ""
         self.got: list[Got] = []
@@ -94,7 +95,9 @@ def packed(*certificates: x509.Certificate) -> Answer:
 
 
 @contextlib.contextmanager
-def serving(world: World, *, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Iterator[Peer]:
+def serving(
+    world: World | TokenWorld, *, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+) -> Iterator[Peer]:
     """On a port of loopback, with the certificate of the factory's EST server."""
     peer = Peer(world)
 

@@ -27,14 +27,16 @@ from fioagent.keystore.token_store import TokenKeyStore
 from fioagent.model import CredentialRef, Store
 from fioagent.rotation import preflight
 from tests.est_peer import Answer, serving
+from tests import est_peer, needs
 from tests.fioconfig_token import NEW, STEPS, TokenFioconfig
+from tests.test_est_client import P384, wants
 from tests.token_world import TokenWorld
 from tests.tokens import SOFTHSM, soft_token
 from tests.unit import made
 from tests.world import BUNDLE, SECRET, StoppedClock, World
 from tests import needs
 from tests.unit.made import fill
-from tests.world import BUNDLE, SECRET, StoppedClock
+from tests.world import BUNDLE, SECRET, Ran, StoppedClock
 
 LIVE: Final = CredentialRef(Store.PKCS11, "01", "03")
 
@@ -328,6 +330,58 @@ def test_no_pin_stands_anywhere_but_in_sota_toml(world: TokenWorld) -> None:
         if path.is_file() and PIN.encode() in path.read_bytes()
     ]
     assert holders == ["sota.toml"]
+
+
+# --- an EST server that wants another curve ---
+
+
+def test_a_curve_that_no_token_is_asked_for_is_refused(world: TokenWorld) -> None:
+    """Gateway and configuration take P-256 from a token; the hint leads on."""
+    before = world.token.objects()
+    with est_peer.serving(world) as peer:
+        peer.answers["/csrattrs"] = lambda _: wants(P384)
+
+        ran = world.rotate("--id", "certs-1", "--est-server", peer.url)
+
+        check_refused_for_its_curve(world, ran)
+        assert world.token.objects() == before
+        assert peer.asked("/simplereenroll") == []
+        world.set_est("csrattrs = false")
+        again = world.rotate("--id", "certs-1", "--est-server", peer.url)
+        assert again.code == 0, again.err
+    assert world.live_ids() == ("07", "09")
+
+
+def test_a_curve_that_is_asked_for_late_is_refused_with_the_key_that_is_there(
+    world: TokenWorld,
+) -> None:
+    """The server could not be asked before there was a key; now it can, and wants another."""
+    with est_peer.serving(world) as peer:
+        peer.answers["/csrattrs"] = lambda _: est_peer.Answer(raw=b"")
+        peer.answers["/simplereenroll"] = lambda _: est_peer.Answer(503)
+        assert world.rotate("--id", "certs-1", "--est-server", peer.url).code == 75
+        made = world.token.public_key("07")
+        peer.answers["/csrattrs"] = lambda _: wants(P384)
+        peer.answers["/simplereenroll"] = peer.enrolled
+
+        ran = world.rotate("--id", "certs-1")
+
+        check_refused_for_its_curve(world, ran)
+        assert world.token.public_key("07") == made
+        world.set_est("csrattrs = false")
+        again = world.rotate("--id", "certs-1")
+        assert again.code == 0, again.err
+    assert world.live_ids() == ("07", "09")
+    assert world.token.public_key("07") == made
+
+
+def check_refused_for_its_curve(world: TokenWorld, ran: Ran) -> None:
+    assert ran.code == 78, ran.err
+    message, hint = ran.err.splitlines()
+    assert "cannot make a key on secp384r1 in the token 'aktualizr'" in message
+    assert "est.csrattrs = false" in hint
+    assert world.live_ids() == ("01", "03")
+    assert world.fioagent("check-in").code == 0
 
 
 # --- what others have left ---

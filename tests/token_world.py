@@ -77,6 +77,11 @@ class TokenWorld:
         path = Path(self.device.env["FIOAGENT_CONFIG"])
         path.write_text(f"{path.read_text()}\n{text}\n")
 
+    def set_est(self, text: str) -> None:
+        """Into the section [est] that the settings have already."""
+        path = Path(self.device.env["FIOAGENT_CONFIG"])
+        path.write_text(path.read_text().replace("[est]\n", f"[est]\n{text}\n"))
+
     def journal(self) -> bytes | None:
         path = self.storage / "fioagent" / "rotation.journal"
         return path.read_bytes() if path.exists() else None

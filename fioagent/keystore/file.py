@@ -60,10 +60,11 @@ class FileKeyStore:
         announced: bool,
         curve: str | None = None,
     ) -> None:
-        del announced  # places are not used again: what is there is of this rotation
         if self._disk.is_there(credential.key):
-            self.private_key(credential)  # an earlier run's, whole because it was renamed there
-            return
+            # An earlier run's: places are not used again. Whole, because it was renamed there.
+            made = self.private_key(credential).curve.name
+            if announced or curve in (None, made):
+                return
         kind = self.private_key(like).curve if curve is None else _CURVES[curve]
         key = ec.generate_private_key(kind)
         pem = key.private_bytes(

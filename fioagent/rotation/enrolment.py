@@ -44,7 +44,8 @@ def generate_key(rotation: Rotation, device: Device) -> Facts:
             f"cannot enrol: {wanted.problem}",
             hint="with est.csrattrs = false the server is asked all the same",
         )
-    _make_key(rotation, device, wanted.curve)
+    announced = rotation.announced
+    device.keys.generate(rotation.new, rotation.old, announced=announced, curve=wanted.curve)
     key = device.keys.private_key(rotation.new)
     require_derives_as(key, device.keys.private_key(rotation.old))
     request = x509.signing_request(key, renewed, digest=wanted.digest, extensions=wanted.extensions)
@@ -68,18 +69,6 @@ def _demands(rotation: Rotation, device: Device, renewed: Certificate) -> Demand
 
 def _est(rotation: Rotation, device: Device) -> Est:
     return device.sessions.est(rotation.est_url, rotation.old)
-
-
-def _make_key(rotation: Rotation, device: Device, curve: str | None) -> None:
-    """One of the kind that is wanted; an earlier run's is kept unless it is of another kind.
-
-    Nobody has seen it then. One that the gateway has been told of stays, whatever it is.
-    """
-    if curve is not None and not rotation.announced and device.keys.has_key(rotation.new):
-        made = device.keys.private_key(rotation.new).curve.name
-        if made != curve:
-            device.keys.destroy(rotation.new)
-    device.keys.generate(rotation.new, rotation.old, announced=rotation.announced, curve=curve)
 
 
 def must_ask_anew(rotation: Rotation, device: Device) -> bool:
