@@ -60,6 +60,11 @@ def test_a_tpm_rotates(root: Path) -> None:
     assert "3 passed, 1 skipped" in outcome_of(root, "test_tpm.py")
 
 
+def test_a_tpm_stands_power_cuts(root: Path) -> None:
+    """Before every effect of a rotation, with the TPM losing its power, too."""
+    assert "44 passed" in outcome_of(root, "test_tpm_cuts.py")
+
+
 def test_the_token_rules_hold(root: Path) -> None:
     """With the oldest python-pkcs11, which loads one module a process."""
     for pattern in ("tpm", "soft"):
