@@ -15,6 +15,7 @@ import pkcs11
 from fioagent.factory.hsm import LABEL, PIN, SIGN_AND_DERIVE, Hsm, field_of, softhsm, swtpm
 from fioagent.keystore.token import Token
 from fioagent.keystore.token_errors import Place
+from tests.processes import has_ended
 
 SOFTHSM: Final = "/usr/lib/softhsm/libsofthsm2.so"
 TPM: Final = next(
@@ -40,7 +41,9 @@ class LabToken(Hsm):
 
     def lose_power(self) -> None:
         """A TPM, without a word before; it is on again."""
-        os.kill(int((self.directory / "pid").read_text()), signal.SIGKILL)
+        tpm = int((self.directory / "pid").read_text())
+        os.kill(tpm, signal.SIGKILL)
+        assert has_ended(tpm)  # and with it its port and its lock
         subprocess.run(["sh", str(self.starter)], check=True)
 
     @contextlib.contextmanager

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from fioagent.factory.hsm import PIN
 from fioagent.factory.knobs import KNOBS
 from tests.factory.conftest import Lab
 from tests.factory.test_events import event
+from tests.processes import has_ended
 
 SOTA_TOML = """\
 [tls]
@@ -241,8 +241,7 @@ def test_a_new_device_may_have_a_tpm_of_its_own(
             assert 0 == status.wait(60)
         first = int(pid.read_text())
         os.kill(first, signal.SIGTERM)
-        while pid.exists():
-            time.sleep(0.01)
+        assert has_ended(first)
 
         subprocess.run(["sh", str(path / "token" / "start")], check=True)
 
