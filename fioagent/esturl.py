@@ -6,6 +6,7 @@ import re
 from typing import Final
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
+from fioagent import forms
 from fioagent.errors import ConfigError
 
 # RFC 7030 section 3.2.2, RFC 8295 section 2, RFC 8995 section 8.3.1, RFC 9148 section 5.
@@ -38,8 +39,7 @@ def base_url(value: str) -> str:
         raise ConfigError(f"{wrong}: it has letters beyond ASCII in it", hint=hint)
     try:
         parts = urlsplit(value)
-        labels = (parts.hostname or "").removesuffix(".").split(".")  # RFC 1035 section 2.3.4
-        has_host = all(0 < len(each) < 64 for each in labels) and parts.port != 0
+        has_host = forms.is_host(parts.hostname or "") and parts.port != 0
     except ValueError as error:
         raise ConfigError(f"{wrong}: {error}", hint=hint) from error
     if parts.scheme != "https":

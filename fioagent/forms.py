@@ -78,6 +78,11 @@ def is_https(url: str) -> bool:
     """Whether it has the form ``https://HOST[:PORT][/PATH]``."""
     try:
         parts = urlsplit(url)
-        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+        return parts.scheme == "https" and is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         return False
+
+
+def is_host(name: str) -> bool:
+    """Whether each part of it has a length that names have (RFC 1035 section 2.3.4)."""
+    return all(0 < len(part) < 64 for part in name.removesuffix(".").split("."))

@@ -82,3 +82,21 @@ def test_other_forms_are_no_moment(text: str) -> None:
 )
 def test_assignments_of_all_kinds(text: str, expected: dict[str, str]) -> None:
     assert expected == forms.assignments(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_one"),
+    [
+        ("https://ota-lite.foundries.io:8443", True),
+        ("https://[::1]:8443", True),
+        ("https://host./", True),
+        ("http://host", False),
+        ("https://", False),
+        ("https://host:0", False),
+        ("https://a..b", False),
+        (f"https://{'a' * 64}.example", False),
+        ("https://[::1", False),
+    ],
+)
+def test_an_address_has_a_scheme_a_host_and_a_port_that_can_be(url: str, is_one: bool) -> None:
+    assert forms.is_https(url) is is_one
