@@ -210,12 +210,14 @@ def suites(python: str, wheel: Path, scratch: Path) -> None:
         (f"cuts and answers, Python {here}", partial(suite, counting, cuts)),
         *((each[0], partial(elsewhere, *each, wheel, scratch)) for each in legs()),
     ]
+    failed = []
     with ThreadPoolExecutor(2) as pool:
         for (name, _), ended in zip(jobs, [pool.submit(job) for _, job in jobs], strict=True):
             code, output = ended.result()
             print(f"== tests, {name}\n{output}", flush=True)
-            if code != 0:
-                raise CheckFailedError(name)
+            failed += [name] if code != 0 else []
+    if failed:
+        raise CheckFailedError(", ".join(failed))
 
 
 def suite(

@@ -157,7 +157,7 @@ def test_every_form_of_a_good_answer_is_taken(
         (Answer(401, b"who are you"), CredentialRefusedError, "answered 401: who are you"),
         (Answer(404, b"{}"), NotSupportedError, "answered 404"),
         (Answer(400, b"a\r\n\x1b[31mb"), PeerError, r"answered 400: a \[31mb$"),
-        (Answer(400, b"x" * 5000), PeerError, "answered 400: x{300}$"),
+        (Answer(400, b"x" * 5000), PeerError, "answered 400: x{512}$"),
         (Answer(307, headers={"Location": "https://h/"}), PeerError, "redirects to 'https://h/'"),
         (Answer(200, b"", {"Content-Type": OK_TYPE}), PeerError, "is damaged: it is empty"),
         (Answer(200, b"-----BEGIN", {"Content-Type": OK_TYPE}), PeerError, "not base64"),
