@@ -90,12 +90,19 @@ def lead(world: World, port: int, instead: int) -> None:
         path.write_text(path.read_text().replace(f":{port}", f":{instead}"))
 
 
-def give_a_slow_systemctl(world: World) -> None:
-    """As under load; so that what comes before the restarts can be seen."""
+def held_systemctl(world: World) -> Path:
+    """The worker's own waits for this file; so that what comes before the restarts can be seen."""
+    settings = Path(world.device.env["FIOAGENT_CONFIG"])
+    text = settings.read_text()
+    assert 'manager = "none"' in text
+    settings.write_text(text.replace('manager = "none"', 'manager = "systemd"'))
+    release = world.device.directory / "release"
     program = world.device.directory / "bin" / "systemctl"
     program.parent.mkdir()
-    program.write_text('#!/bin/sh\nsleep 0.4\nexec /usr/bin/systemctl "$@"\n')
+    wait = f"until [ -e {release} ]; do sleep 0.05; done"
+    program.write_text(f'#!/bin/sh\n{wait}\nexec /usr/bin/systemctl "$@"\n')
     program.chmod(0o755)
+    return release
 
 
 def until(condition: str) -> str:
@@ -286,7 +293,9 @@ def test_stop_in_the_middle_of_a_rotation(
 ) -> None:
     """Clean each time, the device reachable, and the next start goes on to the end."""
     unit = daemon(world, WANTED)
-    give_a_slow_systemctl(world)
+    release = held_systemctl(world)
+    if "confirmed" not in phases:
+        release.touch()
     if "locked" in phases:  # what comes next is work, no wait
         config = world.storage / "config.encrypted"
         entries = json.loads(config.read_bytes())
@@ -295,7 +304,7 @@ def test_stop_in_the_middle_of_a_rotation(
     script = ""
     for phase in phases:
         script += BEGIN + until(f'[ "$(show StatusText)" = "rotate: {phase}" ]')
-        script += "systemctl stop fioagent.service; show Result\n"
+        script += f"systemctl stop fioagent.service; show Result; touch {release}\n"
         script += f"{PYTHON} -m fioagent status >/dev/null; echo status $?\n"
     script += BEGIN + until('case "$(show StatusText)" in *"rotate: rotated"*) ;; *) false;; esac')
     script += "systemctl stop fioagent.service; show Result\n"

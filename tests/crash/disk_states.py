@@ -17,7 +17,7 @@ from tests.crash.disk_scenarios import SCENARIOS
 from tests.crash.report import Row
 
 LAYER = "3 disk states"
-_QUICK: Final = Depth(second=16)
+_QUICK: Final = Depth(second=24)
 _FULL: Final = Depth(second=None, third=1)
 _TOLD_EVERY_S = 10.0
 

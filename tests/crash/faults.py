@@ -78,7 +78,7 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
     made = (
         row(
             scenario,
-            every=1 if full or number == 0 else 2 if scenario.store == "file" else 4,
+            every=1 if full or number == 0 else 2,
             cuts=cuts,
             jobs=jobs,
             stop_early=stop_early,

@@ -84,7 +84,7 @@ def _rows(lab: Lab, calls: Sequence[Point], *, full: bool) -> Iterator[Row]:
     yield _row(lab, "killed", verdicts, [], started)
     if full or thorough:
         started = time.monotonic()
-        stride = 4 if not full else 1 if thorough else 4 * lab.scenario.full_stride
+        stride = 2 if not full else 1 if thorough else 4 * lab.scenario.full_stride
         refused = lab.verdicts(refusals(calls, every_error=full and thorough, stride=stride))
         yield _row(lab, "refused", refused, [], started)
     if full and thorough:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fioagent.factory import Factory, Urls, ecies
+from fioagent.factory.certificates import key_digest
 from fioagent.keystore.token_key import TokenKey
 from tests.crash import shape
 from tests.token_world import TokenWorld
@@ -123,13 +124,15 @@ class InToken:
         SoftHSM itself crashes when a key is used whose writing was cut.
         """
         view = self.factory.device(self.uuid)
-        seen = {view.public_key_pem, view.next_public_key_pem, *view.denied}
+        known = filter(None, (view.public_key_pem, view.next_public_key_pem))
+        seen = {*map(key_digest, known), *view.denied}
         found = self.token.objects()
         pairs = {each for kind, _, each in found if kind == "Private Key"}
         pairs &= {each for kind, _, each in found if kind == "Public Key"}
         with self.token.opened() as token:
             keys = {each: TokenKey(token, bytes.fromhex(each)) for each in sorted(pairs) if each}
-            yield {name: key for name, key in keys.items() if _pem(key).decode() in seen}
+            digests = {name: key_digest(_pem(key).decode()) for name, key in keys.items()}
+            yield {name: key for name, key in keys.items() if digests[name] in seen}
 
     def _copies(self) -> list[Mapping[str, Any]]:
         local = json.loads((self.world.storage / "config.encrypted").read_bytes())
