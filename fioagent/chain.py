@@ -107,15 +107,21 @@ def has_signed(issuer: Certificate, certificate: Certificate) -> bool:
     return True
 
 
-def _is_ca(certificate: Certificate) -> bool:
-    """Old roots of version 1 have no extension to say so."""
+def says_ca(certificate: Certificate) -> bool | None:
+    """What its basic constraints say; None where it has none."""
     try:
         found = certificate.parsed.extensions.get_extension_for_class(x509.BasicConstraints)
     except x509.ExtensionNotFound:
-        return certificate.issuer_der == certificate.subject_der
+        return None
     except (ValueError, x509.DuplicateExtension):
         return False
     return found.value.ca
+
+
+def _is_ca(certificate: Certificate) -> bool:
+    """Old roots of version 1 have no extension to say so."""
+    said = says_ca(certificate)
+    return certificate.issuer_der == certificate.subject_der if said is None else said
 
 
 def _authority_key_id(certificate: Certificate) -> bytes | None:

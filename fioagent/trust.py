@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cryptography import x509
-
 from fioagent import chain
 from fioagent.errors import AgentError, ConfigError
 from fioagent.model import sha256_hex
@@ -137,12 +135,7 @@ def _read(device: Device, path: str) -> list[Certificate]:
 
 def _require_root(device: Device, root: Certificate, path: str) -> None:
     wrong = f"cannot add {path}: {root.subject!r}"
-    try:
-        constraints = root.parsed.extensions.get_extension_for_class(x509.BasicConstraints).value
-        is_ca = constraints.ca
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        is_ca = False
-    if not is_ca or root.issuer_der != root.subject_der:
+    if not chain.says_ca(root) or root.issuer_der != root.subject_der:
         raise ConfigError(f"{wrong} is no root certificate")
     if not root.not_before <= device.clock.now() < root.not_after:
         raise ConfigError(f"{wrong} is not valid now")
