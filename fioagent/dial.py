@@ -95,7 +95,10 @@ def resolved(
             found.append(error)
 
     asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
+    try:
+        asking.start()
+    except RuntimeError as error:  # no memory for it, or too many are there
+        raise OSError(errno.EAGAIN, str(error)) from error
     asking.join(patience_s)
     answer = found[0] if found else socket.gaierror(socket.EAI_AGAIN, "no name server answers")
     if isinstance(answer, OSError):

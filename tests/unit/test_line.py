@@ -203,6 +203,23 @@ def test_a_name_server_that_is_silent_is_not_waited_for() -> None:
     assert ran.stdout == "no name server answers 2\n"
 
 
+def test_a_lookup_for_which_there_is_no_memory_is_trouble_of_the_line() -> None:
+    """A thread needs some; what the device lacks is no reason for a traceback."""
+    program = (
+        "import resource; from fioagent import dial\n"
+        "pages = int(open('/proc/self/statm').read().split()[0])\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(),) * 2)\n"
+        "try: dial.resolved('localhost', 1)\n"
+        "except OSError as error: print(error.strerror)"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    )
+
+    assert ran.stdout == "can't start new thread\n"
+
+
 @pytest.mark.parametrize(
     ("host", "line"),
     [
