@@ -94,10 +94,11 @@ def _name_of(public_pem: str | None, keys: Keys) -> str | None:
 
 def _opened_by(entries: Mapping[str, Any], keys: Keys) -> list[str]:
     sealed = [entry["Value"] for entry in entries.values() if not entry.get("Unencrypted")]
-    return [name for name, key in keys.items() if all(_opens(value, key) for value in sealed)]
+    return [name for name, key in keys.items() if all(opens(value, key) for value in sealed)]
 
 
-def _opens(value: str, key: ec.EllipticCurvePrivateKey) -> bool:
+def opens(value: str, key: ec.EllipticCurvePrivateKey) -> bool:
+    """An encrypted value of the configuration."""
     try:
         ecies.decrypt(value, key)
     except ecies.EciesError:

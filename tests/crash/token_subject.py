@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from fioagent.factory import Factory, Urls, ecies
+from fioagent.factory import Factory, Urls
 from fioagent.factory.certificates import key_digest
 from fioagent.keystore.token_key import TokenKey
 from tests.crash import shape
@@ -78,7 +78,7 @@ class InToken:
         with self._keys() as keys:
             for entries in self._copies():
                 for name, entry in entries.items():
-                    opens = (_opened(entry["Value"], key) for key in keys.values())
+                    opens = (shape.opens(entry["Value"], key) for key in keys.values())
                     assert entry.get("Unencrypted") or any(opens), f"{name} is lost"
         for name, content in self._files().items():
             if name.startswith(("fioagent/", "cert-rotation")):
@@ -95,7 +95,9 @@ class InToken:
         with self._keys() as keys:
             (live,) = keys.values()
             for name, entry in dict(self.factory.device(self.uuid).config).items():
-                assert entry.get("Unencrypted") or _opened(entry["Value"], live), f"{name} is lost"
+                assert entry.get("Unencrypted") or shape.opens(entry["Value"], live), (
+                    f"{name} is lost"
+                )
 
     def check_back(self) -> None:
         self._check_objects(*_AT_REGISTRATION)
@@ -147,11 +149,3 @@ class InToken:
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     public = key.public_key()
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _opened(value: str, key: ec.EllipticCurvePrivateKey) -> bool:
-    try:
-        ecies.decrypt(value, key)
-    except ecies.EciesError:
-        return False
-    return True
