@@ -164,17 +164,19 @@ def _renewed(renewed: Renewal) -> list[str]:
 
 def _renew_pending_roots(opened: Opened, console: Console) -> None:
     """What a handler has left for check-ins; no trouble of theirs."""
+    device = opened.agent.device
+    if not device.disk.is_there(device.site.roots_request):
+        return
     from fioagent import rootrenewal  # noqa: PLC0415  # as in check_in
 
-    request = rootrenewal.due(opened.agent.device)
-    if request is None:
+    if rootrenewal.due(device) is None:
         return
     try:
-        renewed = opened.agent.alone("check-in", lambda device: rootrenewal.renew(device, request))
+        renewed = opened.agent.alone("check-in", rootrenewal.go_on)
     except AgentError as error:
         console.note(str(error))
         return
-    for line in _renewed(renewed):
+    for line in [] if renewed is None else _renewed(renewed):
         console.note(line)
 
 

@@ -54,6 +54,14 @@ SOTA_KEYS: Mapping[Store, tuple[str, str]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a device runs, for its events; "" and "0" where that cannot be known (fioconfig)."""
+
+    name: str = ""
+    version: str = "0"
+
+
 class Issuance(NamedTuple):
     """What an EST server has answered to a request.
 

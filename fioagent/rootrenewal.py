@@ -10,6 +10,7 @@ and the marker is there: check-ins go on with it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import uuid
@@ -18,13 +19,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from cryptography import x509
-
 from fioagent import chain, esturl, trust
 from fioagent.config.trigger import checked_id
 from fioagent.errors import AgentError, CredentialRefusedError, PeerError, TemporaryError
 from fioagent.model import RotationId
-from fioagent.rotation import current_target
+from fioagent.rotation import current_target, events
+from fioagent.rotation.events import Event
 from fioagent.rotation.preflight import require_clock, require_pair
 from fioagent.rotation.wanting import name_of
 from fioagent.site import Device
@@ -82,6 +82,16 @@ def asked(device: Device, request: Request) -> Renewal | None:
     return renew(device, request) if noted(device, request) else None
 
 
+def go_on(device: Device) -> Renewal | None:
+    """With the request that is open, where it is due; None where there is none.
+
+    Raises:
+        AgentError: as ``renew``.
+    """
+    request = due(device)
+    return None if request is None else renew(device, request)
+
+
 def due(device: Device) -> Request | None:
     """The request that is open, where it was not tried within the last hour."""
     known = _pending(device)
@@ -93,7 +103,7 @@ def due(device: Device) -> Request | None:
 
 
 def renew(device: Device, request: Request) -> Renewal:
-    """Trust what the EST server lists.
+    """Trust what the EST server lists. A definite no ends the request, once it is told.
 
     Raises:
         TemporaryError: the server or the gateway was not reached; the old roots stay.
@@ -109,10 +119,12 @@ def renew(device: Device, request: Request) -> Renewal:
     except TemporaryError:
         raise  # nothing has ended; operators are told once it has
     except AgentError as error:
-        _tell(device, live, request.id, str(error))
+        with contextlib.suppress(AgentError):
+            _tell(device, live, request.id, str(error))
+            device.disk.remove(device.site.roots_request)  # over, and operators know
         raise
     trust.restart(device)  # whatever was new: a run before may have been cut here
-    _tell(device, live, request.id, None)
+    _tell(device, live, request.id, "")
     marker = {"RotationId": request.id, "StepIdx": 1, "EstServer": request.est_url}
     text = json.dumps(marker, separators=(",", ":")).encode()  # the handler greps '"...",'
     device.disk.replace(device.site.roots_marker, text, mode=0o640)
@@ -194,13 +206,10 @@ def _require_vouched(
     wrong = f"cannot trust the new root {root.subject!r}"
     if all(root.subject_der != each.subject_der for each in known):
         raise PeerError(f"{wrong}: no root that is trusted has this name")
-    if any(
-        (root.spki_der, root.subject_der) == (each.spki_der, each.subject_der) for each in known
-    ):
-        return  # the same key, for longer
+    if any(_name_and_key(root) == _name_and_key(each) for each in known):
+        return  # for longer
     for witness in offered:
-        same = (witness.spki_der, witness.subject_der) == (root.spki_der, root.subject_der)
-        if same and witness.der != root.der and _is_ca(witness):
+        if _name_and_key(root) == _name_and_key(witness) and chain.says_ca(witness):
             try:
                 if chain.path(witness, [], known, device.clock.now()).anchored:
                     return
@@ -213,43 +222,31 @@ def _require_vouched(
     )
 
 
-def _is_ca(certificate: Certificate) -> bool:
-    try:
-        found = certificate.parsed.extensions.get_extension_for_class(x509.BasicConstraints)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        return False
-    return found.value.ca
+def _name_and_key(certificate: Certificate) -> tuple[bytes, bytes]:
+    return certificate.subject_der, certificate.spki_der
 
 
-def _tell(device: Device, live: Certificate, identifier: RotationId, trouble: str | None) -> None:
+def _tell(device: Device, live: Certificate, identifier: RotationId, trouble: str) -> None:
     """Operators, by the live pair; ids are the same when it is told again.
 
     Raises:
-        AgentError: it cannot be told; not where the roots' own trouble goes first.
+        AgentError: it cannot be told now.
     """
     target = current_target.read(device.disk, device.site.storage)
-    at = device.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-    told = [(_STARTED, True), (_STEP, trouble is None), (_COMPLETED, trouble is None)]
-    events = [
-        {
-            "id": str(
-                uuid.uuid5(uuid.NAMESPACE_OID, f"{name_of(live)} {identifier} {name} {well}")
-            ),
-            "deviceTime": at,
-            "event": {
-                "correlationId": identifier,
-                "success": well,
-                "targetName": target.name,
-                "version": target.version,
-                **({"details": trouble} if trouble and not well else {}),
-            },
-            "eventType": {"id": name, "version": 0},
-        }
-        for name, well in told
+    at = events.rfc3339(device.clock.now())
+    steps = [(_STARTED, True), (_STEP, not trouble), (_COMPLETED, not trouble)]
+    told = [Event(name, well, at, "" if well else trouble) for name, well in steps]
+    bodies = [
+        events.body(each, _event_id(live, identifier, each), identifier, target) for each in told
     ]
     try:
-        device.sessions.gateway(device.live_credential()).post_events(events)
-    except AgentError as error:
-        never = isinstance(error, PeerError) and not isinstance(error, CredentialRefusedError)
-        if trouble is None and not never:
-            raise
+        device.sessions.gateway(device.live_credential()).post_events(bodies)
+    except CredentialRefusedError:
+        raise
+    except PeerError:
+        return  # it will never take them
+
+
+def _event_id(live: Certificate, identifier: RotationId, event: Event) -> uuid.UUID:
+    name = f"{name_of(live)} {identifier} {event.name} {event.success}"
+    return uuid.uuid5(uuid.NAMESPACE_OID, name)

@@ -103,6 +103,13 @@ DONE: Final = [
 ]
 
 
+REFUSED: Final = [(DONE[0][0], True), *((name, False) for name, _ in DONE[1:])]
+
+
+def request_of(world: World) -> Path:
+    return world.storage / "fioagent" / "root-renewal.json"
+
+
 def test_a_new_root_whose_key_the_old_one_has_signed_is_trusted_beside_it(
     world: World, peer: Peer
 ) -> None:
@@ -116,7 +123,7 @@ def test_a_new_root_whose_key_the_old_one_has_signed_is_trusted_beside_it(
     assert told_operators(world) == DONE
     marker = (world.storage / "root-ca-update.state.completed").read_text()
     assert '"RotationId":"roots-1",' in marker
-    assert not (world.storage / "fioagent" / "root-renewal.json").exists()
+    assert not request_of(world).exists()
     assert renew(world, peer) == "done already\n"
     assert len(peer.asked("/cacerts")) == 1
     world.check_reachable()
@@ -232,7 +239,8 @@ def test_a_root_that_nobody_has_vouched_for_is_not_trusted(
     told(world.fioagent("renew-root", peer.url, "roots-1"), 1, line)
 
     assert before["root.crt"] == world.files()["root.crt"]
-    assert told_operators(world) == [(DONE[0][0], True), *((name, False) for name, _ in DONE[1:])]
+    assert told_operators(world) == REFUSED
+    assert not request_of(world).exists()
     world.check_reachable()
 
 
@@ -292,7 +300,7 @@ def test_what_cannot_be_done_now_is_done_by_a_check_in(world: World, peer: Peer)
 
     assert world.fioagent("check-in").code == 0
     assert trusted(world) == [digest(root_of(world))]
-    request = world.storage / "fioagent" / "root-renewal.json"
+    request = request_of(world)
     noted = json.loads(request.read_bytes())
     request.write_text(json.dumps({**noted, "tried_at": (NOW - timedelta(hours=2)).isoformat()}))
     ran = world.fioagent("check-in")
@@ -301,6 +309,20 @@ def test_what_cannot_be_done_now_is_done_by_a_check_in(world: World, peer: Peer)
     assert "trusted now" in ran.err
     assert digest(new.itself) in trusted(world)
     assert told_operators(world) == DONE
+
+
+def test_a_refusal_that_nobody_has_heard_of_is_told_later(world: World, peer: Peer) -> None:
+    """It is an end; the request stays until operators know of it."""
+    lists(peer, root_of(world), *_not_signed(world.factory))
+    world.factory.set_knob("gateway_answer", "500")
+    told(world.fioagent("renew-root", peer.url, "roots-1"), 1, "has signed its key")
+    assert request_of(world).exists()
+    world.factory.set_knob("gateway_answer", "normal")
+
+    told(world.fioagent("renew-root", peer.url, "roots-1"), 1, "has signed its key")
+
+    assert told_operators(world) == REFUSED
+    assert not request_of(world).exists()
 
 
 def test_at_boot_it_is_noted_alone(world: World, peer: Peer) -> None:
@@ -321,7 +343,7 @@ def test_at_boot_it_is_noted_alone(world: World, peer: Peer) -> None:
 def test_a_note_that_is_none_disturbs_no_check_in(world: World, content: bytes) -> None:
     assert world.fioagent("check-in").code == 0
     (world.storage / "fioagent").mkdir(exist_ok=True)
-    (world.storage / "fioagent" / "root-renewal.json").write_bytes(content)
+    request_of(world).write_bytes(content)
 
     ran = world.fioagent("check-in")
 

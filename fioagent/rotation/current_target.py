@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
 from fioagent.errors import ConfigError
+from fioagent.model import Target
 from fioagent.ports import Disk
 
 _LINE = re.compile(r'^(TARGET_NAME|CUSTOM_VERSION)\s*=\s*"([^"]*)"\s*$', re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Name and version for events; "" and "0" where they cannot be known, as fioconfig sends."""
-
-    name: str = ""
-    version: str = "0"
 
 
 def read(disk: Disk, storage: str) -> Target:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
+from fioagent.model import Target
 from fioagent.rotation.machine import Kind, Phase, Record
 
 MAX_FAILURES: Final = 10  # different ones a rotation tells of
@@ -52,21 +54,30 @@ def of(records: Sequence[Record]) -> list[dict[str, object]]:
     if not records:
         return []
     facts = records[0].facts
+    seed = uuid.UUID(str(facts["event_seed"]))
+    target = Target(str(facts["target_name"]), str(facts["target_version"]))
     return [
-        {
-            "id": str(uuid.uuid5(uuid.UUID(str(facts["event_seed"])), _mark(place, event))),
-            "deviceTime": event.at,
-            "event": {
-                "correlationId": facts["id"],
-                "success": event.success,
-                "targetName": facts["target_name"],
-                "version": facts["target_version"],
-                **({"details": event.details} if event.details else {}),
-            },
-            "eventType": {"id": event.name, "version": 0},
-        }
+        body(event, uuid.uuid5(seed, _mark(place, event)), str(facts["id"]), target)
         for place, event in enumerate(_told(records))
     ]
+
+
+def body(
+    event: Event, identifier: uuid.UUID, correlation_id: str, target: Target
+) -> dict[str, object]:
+    """One event for POST /events."""
+    return {
+        "id": str(identifier),
+        "deviceTime": event.at,
+        "event": {
+            "correlationId": correlation_id,
+            "success": event.success,
+            "targetName": target.name,
+            "version": target.version,
+            **({"details": event.details} if event.details else {}),
+        },
+        "eventType": {"id": event.name, "version": 0},
+    }
 
 
 def _mark(place: int, event: Event) -> str:
@@ -94,7 +105,7 @@ def _told(records: Sequence[Record]) -> list[Event]:
                 continue  # back and forward again
             phases.add(record.phase)
         if name is not None:
-            told.append(Event(name, success, _rfc3339(record), _cut(details)))
+            told.append(Event(name, success, rfc3339(record.at), _cut(details)))
     return told
 
 
@@ -111,8 +122,8 @@ def _event(record: Record) -> tuple[str | None, bool, str]:
     return name, phase is not Phase.REVERTING, reason
 
 
-def _rfc3339(record: Record) -> str:
-    return record.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+def rfc3339(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _cut(details: str) -> str:

@@ -13,8 +13,8 @@ RULES: Final = (
         "events-with-new-ids",
         "an event that is sent again is no second one",
         "rotation/events.py",
-        '"id": str(uuid.uuid5(',
-        '"id": str(uuid.uuid4()) or str(uuid.uuid5(',
+        '"id": str(identifier)',
+        '"id": str(uuid.uuid4())',
         ("2",),
     ),
     Mutant(

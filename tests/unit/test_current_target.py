@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fioagent.disk import LocalDisk
-from fioagent.rotation.current_target import Target, read
+from fioagent.model import Target
+from fioagent.rotation.current_target import read
 
 
 @pytest.mark.parametrize(
