@@ -5,38 +5,24 @@ from __future__ import annotations
 import argparse
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import fioagent
 from fioagent.factory import commands as do
+from fioagent.factory.arguments import (
+    Command,
+    Commands,
+    add_dir,
+    add_uuid,
+    address,
+    command,
+    named_file,
+)
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.hsm import MAKERS
 from fioagent.factory.provision import DEFAULT_HARDWARE_ID
-from fioagent.factory.server import Address
 from fioagent.factory.serving import SERVERS
-
-Command = Callable[[argparse.Namespace], int]
-
-
-def address(text: str) -> Address:
-    """``127.0.0.1:0`` or ``[::1]:0``."""
-    host, colon, port = text.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
-        raise argparse.ArgumentTypeError(f"{text!r} is not ADDR:PORT, like 127.0.0.1:0")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise argparse.ArgumentTypeError(f"{text!r}: write an IPv6 address as [::1]:0")
-    return host.strip("[]"), int(port)
-
-
-def named_file(text: str) -> tuple[str, Path]:
-    """``name=path``, or a path whose last part is the name."""
-    name, equals, path = text.partition("=")
-    if not equals:
-        return Path(text).name, Path(text)
-    if not name or not path:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a path nor name=path")
-    return name, Path(path)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,27 +40,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = argparse._SubParsersAction  # noqa: SLF001  # argparse has no public name for it
-
-
-def _command(
-    commands: Commands[argparse.ArgumentParser],
-    name: str,
-    run: Command,
-    about: str,
-    example: str,
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name, help=about, description=about, epilog=f"example: fioagent-factory {example}"
-    )
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _add_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dir", metavar="DIR", type=Path, help="the factory's directory")
-
-
 def _add_token(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token",
@@ -83,19 +48,15 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_uuid(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("uuid", metavar="UUID", help="the device's uuid")
-
-
 def _add_factory_commands(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "init", do.init, "create a factory", "init lab --name my-factory")
-    _add_dir(parser)
+    parser = command(commands, "init", do.init, "create a factory", "init lab --name my-factory")
+    add_dir(parser)
     parser.add_argument("--name", default="lab-factory", help="the factory's name (%(default)s)")
 
-    parser = _command(
+    parser = command(
         commands, "serve", do.serve, "run the servers", "serve lab --gateway 127.0.0.1:8443"
     )
-    _add_dir(parser)
+    add_dir(parser)
     for name, what in zip(SERVERS, ("device gateway", "EST server", "operator API"), strict=True):
         parser.add_argument(
             f"--{name}",
@@ -109,10 +70,10 @@ def _add_device_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     group = commands.add_parser("device", help="add and list devices")
     below = group.add_subparsers(required=True, metavar="COMMAND")
 
-    parser = _command(
+    parser = command(
         below, "add", do.device_add, "make a device directory", "device add lab device"
     )
-    _add_dir(parser)
+    add_dir(parser)
     parser.add_argument("device_dir", metavar="DEVICE_DIR", type=Path, help="new directory")
     parser.add_argument("--uuid", help="the device's uuid; default: a random one")
     parser.add_argument(
@@ -126,23 +87,23 @@ def _add_device_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     _add_token(parser)
 
-    parser = _command(below, "list", do.device_list, "list the devices", "device list lab --json")
-    _add_dir(parser)
+    parser = command(below, "list", do.device_list, "list the devices", "device list lab --json")
+    add_dir(parser)
     parser.add_argument("--json", action="store_true", help="for machines")
 
 
 def _add_config_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     group = commands.add_parser("config", help="write configuration")
     below = group.add_subparsers(required=True, metavar="COMMAND")
-    parser = _command(
+    parser = command(
         below,
         "set",
         do.config_set,
         "set configuration files of a device, or of all",
         "config set lab UUID app-secret=secret.txt",
     )
-    _add_dir(parser)
-    _add_uuid(parser)
+    add_dir(parser)
+    add_uuid(parser)
     parser.add_argument(
         "files", metavar="FILE", nargs="+", type=named_file, help="name=path, or a path"
     )
@@ -153,15 +114,15 @@ def _add_config_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         "--factory-wide", action="store_true", help="for all devices; give - as UUID"
     )
 
-    parser = _command(
+    parser = command(
         commands,
         "rotate-certs",
         do.rotate_certs,
         "ask a device to rotate its certificate, as fioctl does",
         "rotate-certs lab UUID",
     )
-    _add_dir(parser)
-    _add_uuid(parser)
+    add_dir(parser)
+    add_uuid(parser)
     parser.add_argument("--est-url", help="default: this factory's EST server")
     parser.add_argument("--reason", default="", help="why; fioctl asks for it, the lab forgets it")
     parser.add_argument("--hsm-pkey-ids", default="01,07", help="(%(default)s)")
@@ -170,26 +131,26 @@ def _add_config_commands(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_other_commands(commands: Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "updates",
         do.updates,
         "show what a device has reported",
         "updates lab UUID certs-1700000000",
     )
-    _add_dir(parser)
-    _add_uuid(parser)
+    add_dir(parser)
+    add_uuid(parser)
     parser.add_argument("id", metavar="ID", nargs="?", help="one update, with its events")
     parser.add_argument("--json", action="store_true", help="for machines")
 
-    parser = _command(
+    parser = command(
         commands, "knob", do.knob, "list, show or set the knobs", "knob lab old_key drop"
     )
-    _add_dir(parser)
+    add_dir(parser)
     parser.add_argument("name", metavar="NAME", nargs="?", help="one knob")
     parser.add_argument("value", metavar="VALUE", nargs="?", help="its new value")
 
-    parser = _command(
+    parser = command(
         commands, "demo", do.run_demo, "rotate a certificate before your eyes", "demo --keep"
     )
     parser.add_argument(

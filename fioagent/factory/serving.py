@@ -18,6 +18,7 @@ from flask import Flask
 from fioagent.factory import api, est, gateway
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.gateway import Clock
+from fioagent.factory.office import Office
 from fioagent.factory.pki import Paths
 from fioagent.factory.server import Address, FactoryServer, is_free, start, stop
 from fioagent.factory.store import Store, read_knobs
@@ -103,7 +104,7 @@ def _application(
             return choices[turned["est_tls"]][turned["expired_clients"]]
 
         return est.create_app(store, traffic, paths, clock), choose
-    return api.create_app(store, traffic, paths, clock), None
+    return api.create_app(Office(paths, store, clock), traffic), None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,6 +44,19 @@ def test_without_the_token_nothing_is_told(lab: Lab, operator: Operator, token: 
     answer = operator.send("GET", "", headers={"OSF-TOKEN": token.encode("latin-1")})
 
     assert 401 == answer.status_code
+
+
+def test_the_token_may_come_as_oauth_has_it(lab: Lab, operator: Operator) -> None:
+    """fioctl: ``Authorization: Bearer`` and the token in base64."""
+    token = lab.factory.paths.api_token.read_text().strip().encode()
+
+    def status(sent: bytes) -> int:
+        headers = {"OSF-TOKEN": None, "Authorization": "Bearer " + sent.decode()}
+        return operator.send("GET", "", headers=headers).status_code
+
+    assert status(base64.b64encode(token)) == 200
+    assert status(base64.b64encode(token[:-1])) == 401
+    assert status(token) == 401
 
 
 def test_devices_are_listed_with_their_keys(lab: Lab, operator: Operator) -> None:
