@@ -22,7 +22,7 @@ from tests.crash import told
 from tests.crash import tree as trees
 from tests.crash.known import Known
 from tests.crash.recorder import JobError, Note, Recorder
-from tests.crash.states import MODELS, Counts, State, distinct, states
+from tests.crash.states import MODELS, Counts, State, states
 from tests.crash.tree import Directory, Operation, Tree, Truncate, Write
 
 _LONGEST_S: Final = 60  # that a boot may take, with a debugger's patience
@@ -104,8 +104,9 @@ class Tally:
         seen, counts, first = set[bytes](), Counts(), len(past.operations)
         self.points += len(run.operations)
         for model in MODELS:
-            found = states(past.start, operations, model, mark=mark, first=first, counts=counts)
-            yield from distinct(found, seen)
+            yield from states(
+                past.start, operations, model, mark=mark, first=first, counts=counts, seen=seen
+            )
         self.bounded += counts.bounded
 
     def judge(self, shape: bytes, state: State, verdict: Verdict, before: str = "") -> None:

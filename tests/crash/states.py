@@ -75,9 +75,7 @@ class State:
 
     def digest(self) -> bytes:
         """Of the disk and of what was visible outside."""
-        return hashlib.blake2b(
-            trees.digest(self.tree) + self.mark.encode(), digest_size=16
-        ).digest()
+        return _digest(self.tree, self.mark)
 
     def where(self) -> str:
         """For a person who wants to see it again."""
@@ -152,8 +150,9 @@ def states(
     bound: int = BOUND,
     seed: int = 1,
     counts: Counts | None = None,
+    seen: set[bytes] | None = None,
 ) -> Iterator[State]:
-    """Each state of each point; the same one may come again and again.
+    """Each state of each point, but for those whose digests are in ``seen``, which grows.
 
     ``mark`` is what was visible before the first operation; points before ``first``
     are left out.
@@ -174,17 +173,23 @@ def states(
             tree = dict(disk.durable)
             for _, change in sorted(itertools.chain.from_iterable(fates), key=_place):
                 apply(tree, change)
+            if seen is not None and not _is_new(tree, mark, seen):
+                continue
             lost = tuple(_lost(disk.pending, fates, names))
             yield State(model, point, number, tree, mark, lost)
 
 
-def distinct(found: Iterable[State], seen: set[bytes]) -> Iterator[State]:
-    """Those that are not in ``seen``, which grows."""
-    for state in found:
-        digest = state.digest()
-        if digest not in seen:
-            seen.add(digest)
-            yield state
+def _is_new(tree: Tree, mark: str, seen: set[bytes]) -> bool:
+    digest = _digest(tree, mark)
+    if digest in seen:
+        return False
+    seen.add(digest)
+    return True
+
+
+def _digest(tree: Tree, mark: str) -> bytes:
+    """Of the disk and of what was visible outside."""
+    return hashlib.blake2b(trees.digest(tree) + mark.encode(), digest_size=16).digest()
 
 
 def _place(fate: tuple[int, Change]) -> int:

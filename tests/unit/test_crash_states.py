@@ -13,7 +13,7 @@ import pytest
 from tests import needs
 from tests.crash import tree as trees
 from tests.crash.recorder import Recorder, Recording, recording
-from tests.crash.states import MODELS, Counts, distinct, states
+from tests.crash.states import MODELS, Counts, states
 from tests.crash.tree import ROOT, Directory, Enter, File, Rename, Sync, Tree, Truncate, Write
 from tests.unit import toy_pair
 
@@ -48,7 +48,7 @@ def place(tmp_path: Path) -> Path:
 def first_broken(record: Recording, model: str, scratch: Path, mark: str = "") -> str | None:
     """The first state of ``model`` that recovery does not put right."""
     directory = scratch / "state"
-    for state in distinct(states(record.start, record.operations, model, mark=mark), set()):
+    for state in states(record.start, record.operations, model, mark=mark, seen=set()):
         trees.write(state.tree, str(directory))
         with inside(directory):
             toy_pair.recover()
@@ -86,7 +86,7 @@ def test_power_may_fail_again_while_the_toy_recovers(
     """Recovery is recorded and cut itself, from each state of the first cut."""
     record = recorder.record(str(place), toy_pair.renew, 2, "")
     seen: set[bytes] = set()
-    firsts = list(distinct(states(record.start, record.operations, "strict"), seen))
+    firsts = list(states(record.start, record.operations, "strict", seen=seen))
     for number, state in enumerate(firsts):
         directory = tmp_path / str(number)
         trees.write(state.tree, str(directory))
@@ -188,5 +188,5 @@ def test_the_states_are_the_same_each_time() -> None:
 
 def test_a_mark_makes_a_state_another_one() -> None:
     """The same disk before and after an acknowledgement has to keep other promises."""
-    found = distinct(states(START, [trees.Mark("done")], "kill"), set())
+    found = states(START, [trees.Mark("done")], "kill", seen=set())
     assert ["", "done"] == [state.mark for state in found]
