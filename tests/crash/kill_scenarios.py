@@ -124,14 +124,14 @@ TAKEOVER: Final = Scenario(
     "takeover from fioconfig", make=in_files(lambda world: Fioconfig(world).run(4)), stride=8
 )
 FIRST_IN_TOKEN: Final = Scenario(
-    "first rotation in a token", make=in_softhsm(), store="SoftHSM", stride=24
+    "first rotation in a token", make=in_softhsm(), store="SoftHSM", stride=32
 )
 SECOND_IN_TOKEN: Final = Scenario(
     "second rotation in a token",
     make=in_softhsm(lambda subject: subject.fioagent("rotate", "--now", "--id", "certs-0")),
     store="SoftHSM",
     ends=(("certs-0", True), ("certs-1", True)),
-    stride=64,
+    stride=96,
     full_stride=4,
 )
 GIVEN_UP_IN_TOKEN: Final = Scenario(
@@ -141,7 +141,7 @@ GIVEN_UP_IN_TOKEN: Final = Scenario(
     knobs=MappingProxyType({"est_ca": "foreign-ca"}),
     code=1,
     ends=(("certs-1", False),),
-    stride=64,
+    stride=96,
     full_stride=4,
 )
 SCENARIOS: Final = {
