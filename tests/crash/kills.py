@@ -36,7 +36,7 @@ from tests.crash.kill_scenarios import (
 )
 from tests.crash.report import Row
 from tests.crash.subjects import Subject
-from tests.crash.syscalls import KILL, Command, Fault, Point, disturbed, recorded
+from tests.crash.syscalls import KILL, Command, Fault, Point, TokenLostError, disturbed, recorded
 from tests.crash.trial import RECOVER, Trial, Verdict, tried, what_fails
 
 LAYER: Final = "2 kills"
@@ -45,6 +45,7 @@ THOROUGH: Final = (FIRST,)
 # Of a resumed run: finding its way back and the repeated step. What follows is the same
 # as in a run that was never cut.
 SECOND_KILLS: Final = 6
+_ATTEMPTS: Final = 3
 _CHUNK: Final = 6  # devices that share a factory
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
@@ -210,7 +211,17 @@ def _baseline(name: str, scratch: str) -> tuple[list[Point], str]:
 
 def _tried(name: str, trials: Sequence[Trial], scratch: str) -> list[Verdict]:
     with _lab(name, scratch) as (scenario, make, log):
-        return [tried(make(), scenario, trial, log) for trial in trials]
+        return [_after_attempts(make, scenario, trial, log) for trial in trials]
+
+
+def _after_attempts(
+    make: Callable[[], Subject], scenario: Scenario, trial: Trial, log: Path
+) -> Verdict:
+    """With another device where SoftHSM, and not the agent, has lost the token."""
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(TokenLostError):
+            return tried(make(), scenario, trial, log)
+    return Verdict(trial, broken=[f"{trial}: it has befallen another call {_ATTEMPTS} times"])
 
 
 def _followed(

@@ -59,6 +59,10 @@ class InjectionError(Exception):
     """strace did not do what was asked of it; says nothing of the agent."""
 
 
+class TokenLostError(InjectionError):
+    """It was done to the record of the token itself: by name alone calls are not told apart."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One call of a run.
@@ -95,13 +99,18 @@ class Fault:
     def options(self, directory: Path) -> list[str]:
         """For strace. It ignores signals with --seccomp-bpf, and is faster with it."""
         quick = [] if self.what == KILL else ["--seccomp-bpf"]
-        path = ["-P", str(directory / self.point.path)] if self.point.path else []
+        path = ["-P", str(directory / self.point.path)] if self.point.path else ["-y", "-s", "0"]
         calls = ["-e", f"trace={self.point.call}", "-e", f"inject={self._injection}"]
         return [*quick, *path, *calls]
 
     def require_done(self, code: int, log: str) -> None:
         """Raises InjectionError: it did not happen, or at another call."""
-        seen = [call for call, _ in _calls(log)]
+        calls = list(_calls(log))
+        if not self.point.path and any(
+            _OF_NO_ROTATION in arguments for _, arguments in calls[self.point.nth - 1 :][:1]
+        ):
+            raise TokenLostError(f"{self} befell {_OF_NO_ROTATION}")
+        seen = [call for call, _ in calls]
         before = [self.point.call] * self.point.nth
         if self.what == KILL:
             done = code == -9 and seen == before and "+++ killed by SIGKILL +++" in log

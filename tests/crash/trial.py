@@ -17,7 +17,15 @@ from tests.crash.kill_scenarios import (
     check_reachable_at_boot,
 )
 from tests.crash.subjects import Subject
-from tests.crash.syscalls import KILL, Command, Fault, InjectionError, Ran, disturbed
+from tests.crash.syscalls import (
+    KILL,
+    Command,
+    Fault,
+    InjectionError,
+    Ran,
+    TokenLostError,
+    disturbed,
+)
 
 RECOVER: Final[Command] = ("recover",)
 CODES: Final = frozenset((0, 1, 75, 78))
@@ -81,13 +89,19 @@ def what_fails(check: Callable[[], object]) -> str:
 
 
 def tried(subject: Subject, scenario: Scenario, trial: Trial, log: Path) -> Verdict:
-    """The whole life of one device; ``log`` is where strace writes."""
+    """The whole life of one device; ``log`` is where strace writes.
+
+    Raises:
+        TokenLostError: the fault befell what is no part of the rotation.
+    """
     verdict = Verdict(trial)
     key_before = subject.live_key()
     steps = [(ROTATE, trial.fault), *([trial.then] if trial.then else [])]
     for command, fault in steps:
         try:
             ran = disturbed(fault, command, subject.env, subject.directory, log)
+        except TokenLostError:
+            raise
         except InjectionError as error:
             verdict.broken.append(f"{trial}: {command[0]}: {error}")
             return verdict

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.syscalls import KILL, Fault, InjectionError, Point, points
+from tests.crash.syscalls import KILL, Fault, InjectionError, Point, TokenLostError, points
 
 DEVICE = Path("/lab/device-1")
 # strace -f -y -s 0, shortened.
@@ -95,6 +95,23 @@ def test_a_kill_that_did_not_happen_is_told(code: int, log: str) -> None:
     """With --seccomp-bpf strace 6.1 ignores signals, without a word."""
     with pytest.raises(InjectionError, match="it did not happen"):
         Fault(FSYNC, KILL).require_done(code, log)
+
+
+@pytest.mark.parametrize("end", ["killed", "refused"])
+def test_what_befell_the_record_of_the_token_is_no_trial(end: str) -> None:
+    """Names by chance are counted by the call alone, and SoftHSM's calls are not always as many."""
+    writing = "41 write(5</dev/shm/token/0a/token.object>, ..., 8)"
+    what, code, log = {
+        "killed": (KILL, -9, f"{writing} <unfinished ...>\n41 +++ killed by SIGKILL +++\n"),
+        "refused": ("error=EIO", 78, f"{writing} = -1 EIO (Input/output error) (INJECTED)\n"),
+    }[end]
+    before = "41 write(3</dev/shm/token/0a/1b.object>, ..., 8) = 8\n"
+
+    with pytest.raises(TokenLostError):
+        Fault(Point("write", "", 2, changes=True), what).require_done(code, before + log)
+    Fault(Point("write", "a", 2, changes=True), what).require_done(code, before + log)
+    first = Fault(Point("write", "", 1, changes=True), "error=EIO")
+    first.require_done(78, f"{before.strip()} (INJECTED)\n{writing} = 8\n")
 
 
 def test_a_refusal_is_believed_once() -> None:
