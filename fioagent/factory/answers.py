@@ -6,11 +6,13 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from errno import ECONNABORTED
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from fioagent.factory.errors import RefusedError
+from fioagent.factory.incoming import read_json
 from fioagent.factory.tls import PEER, Peer
 from fioagent.factory.traffic import Request, Traffic
 
@@ -33,6 +35,17 @@ def as_json(status: int, value: object) -> Response:
 
 def message(status: int, reason: str) -> Response:
     return as_json(status, {"message": reason})
+
+
+def json_object() -> dict[str, Any]:
+    """The body of the request. RefusedError: it is not a JSON object."""
+    try:
+        found = read_json(request.get_data())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise RefusedError(400, "Failed to parse request JSON body")
+    return found
 
 
 def nothing(status: int) -> Response:
@@ -59,6 +72,7 @@ def new_app(name: str, traffic: Traffic) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.url_map.strict_slashes = False
     app.register_error_handler(HTTPException, _router_error)
+    app.register_error_handler(RefusedError, _refused)
 
     @app.after_request
     def note(answer: Response) -> Response:
@@ -85,6 +99,11 @@ def _router_error(error: Exception) -> Response:
     if not isinstance(error, HTTPException) or error.code is None:
         raise error
     return message(error.code, error.name)
+
+
+def _refused(error: RefusedError) -> Response:
+    """What fioctl shows of a refusal is this member."""
+    return message(error.status, str(error))
 
 
 class Edge:

@@ -67,6 +67,14 @@ def _check_extensions(extensions: x509.Extensions) -> None:
             raise CsrError(f"The CSR could not be decoded: Unsupported CSR {name} value")
 
 
+def is_signed(request: x509.CertificateSigningRequest) -> bool:
+    """By its own key."""
+    try:
+        return request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
+        return False
+
+
 def check_signature(request: x509.CertificateSigningRequest, ca: x509.Certificate) -> None:
     """The request is signed with its own key, in the way the CA's certificate was signed.
 
@@ -76,11 +84,7 @@ def check_signature(request: x509.CertificateSigningRequest, ca: x509.Certificat
     Raises:
         CsrError: as estserver puts it.
     """
-    try:
-        valid = request.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
-        valid = False
-    if not valid:
+    if not is_signed(request):
         raise CsrError("The CSR signature is invalid: x509: verification failure")
     if request.signature_algorithm_oid != ca.signature_algorithm_oid:
         raise CsrError("Signature algorithm of the CSR does not match that of the CA")

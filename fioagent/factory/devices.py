@@ -8,6 +8,7 @@ and where they are silent a knob decides. Functions run inside the caller's tran
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from fioagent.factory.certificates import load_public_key, public_pem
 
+UUID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 RATE_WINDOW_S: Final = 60.0
 
 # Request header to column: what every mutual-TLS call may tell about the device.
@@ -33,6 +35,7 @@ class Admission(Enum):
     SERVED = "served"
     REGISTERED = "registered"  # first seen: the key it came with is its key
     SWITCHED = "switched"  # first use of the announced key
+    DENIED = "denied"  # the device was deleted, and with it every key
     OLD_KEY = "old key"
     UNANNOUNCED_KEY = "unannounced key"
 
@@ -50,6 +53,9 @@ class Device:
     tag: str
     target_name: str
     config_before_patch: str | None
+    name: str
+    is_prod: int
+    created_at: int
 
 
 def find(db: sqlite3.Connection, uuid: str, now: float) -> Device | None:
@@ -73,12 +79,24 @@ def all_uuids(db: sqlite3.Connection) -> list[str]:
     return [row["uuid"] for row in db.execute("SELECT uuid FROM devices ORDER BY created_at, uuid")]
 
 
-def register(db: sqlite3.Connection, uuid: str, public_key: str, now: float) -> None:
-    """sqlite3.IntegrityError: the uuid is taken."""
+def register(
+    db: sqlite3.Connection, uuid: str, public_key: str, now: float, *, is_prod: bool = False
+) -> None:
+    """Named by its uuid. sqlite3.IntegrityError: the uuid is taken."""
     db.execute(
-        "INSERT INTO devices (uuid, public_key, created_at) VALUES (?, ?, ?)",
-        (uuid, public_key, int(now)),
+        "INSERT INTO devices (uuid, public_key, created_at, name, is_prod) VALUES (?, ?, ?, ?, ?)",
+        (uuid, public_key, int(now), uuid, is_prod),
     )
+
+
+def mark_prod(db: sqlite3.Connection, uuid: str) -> None:
+    db.execute("UPDATE devices SET is_prod = 1 WHERE uuid = ?", (uuid,))
+
+
+def is_denied(db: sqlite3.Connection, uuid: str) -> bool:
+    """Whether the device was deleted, and nobody has taken it off the deny list."""
+    row = db.execute("SELECT 1 FROM denied_devices WHERE uuid = ?", (uuid,)).fetchone()
+    return row is not None
 
 
 def admit(
@@ -91,8 +109,7 @@ def admit(
     """
     device = find(db, uuid, now)
     if device is None:
-        register(db, uuid, public_key, now)
-        return Admission.REGISTERED
+        return _admit_unknown(db, uuid, public_key, now)
     if public_key == device.public_key:
         return Admission.SERVED
     if public_key == device.next_public_key:
@@ -106,6 +123,16 @@ def admit(
         _announce_key_change(db, device, public_key, now)
         return Admission.SERVED
     return Admission.UNANNOUNCED_KEY
+
+
+def _admit_unknown(db: sqlite3.Connection, uuid: str, public_key: str, now: float) -> Admission:
+    """A deleted device may come back once it is off the deny list, but with no replaced key."""
+    if is_denied(db, uuid):
+        return Admission.DENIED
+    if public_key in denied_keys(db, uuid):
+        return Admission.OLD_KEY
+    register(db, uuid, public_key, now)
+    return Admission.REGISTERED
 
 
 def _switch(db: sqlite3.Connection, device: Device, now: float) -> None:

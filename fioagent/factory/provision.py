@@ -16,27 +16,23 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fioagent.factory import sota_toml
 from fioagent.factory.certificates import (
     CLIENT_AUTH,
     Authority,
-    Extension,
-    as_datetime,
     certificate_pem,
     key_usage,
     new_key,
     private_pem,
     public_pem,
     subject_name,
-    validity,
 )
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.hsm import CERTIFICATE_ID, KEY_ID, PIN, Hsm
 from fioagent.factory.pki import write_new
+from fioagent.factory.registration import issue
 
-CERTIFICATE_DAYS: Final = 7300  # factory-registration-ref
 DEFAULT_HARDWARE_ID: Final = "intel-corei7-64"
-# sota.toml is read as TOML by some and as INI by others, and SOTA_DIR is a list with commas.
-UNFIT_FOR_PATH: Final = frozenset('"\\,;#\n\r\t')
 CURRENT_TARGET: Final = 'TARGET_NAME="intel-corei7-64-lmp-42"\nCUSTOM_VERSION="42"\n'
 
 
@@ -92,7 +88,7 @@ def make_device(
         FactoryError: the directory holds something already, or it or the token cannot be made.
     """
     directory = directory.absolute()
-    if unfit := UNFIT_FOR_PATH.intersection(str(directory)):
+    if unfit := sota_toml.UNFIT_FOR_PATH.intersection(str(directory)):
         raise FactoryError(
             f"cannot add a device in {directory}: sota.toml cannot name a path with {min(unfit)!r}"
         )
@@ -108,7 +104,7 @@ def make_device(
         (directory / "run" / "secrets").mkdir(parents=True)
         (directory / "run" / "secrets").chmod(0o750)
         (directory / "etc" / "fioagent").mkdir(parents=True)
-        certificate = _sign(_request(key, uuid, registration.factory), authority, now)
+        certificate = issue(_request(key, uuid, registration.factory), authority, now)
         write_new(device.sota / "client.pem", certificate_pem(certificate), 0o644)
         if hsm is None:
             write_new(device.sota / "pkey.pem", private_pem(key), 0o600)
@@ -143,54 +139,15 @@ def _request(
     )
 
 
-def _sign(
-    request: x509.CertificateSigningRequest, authority: Authority, now: float
-) -> x509.Certificate:
-    """As factory-registration-ref, but with a random serial: its own repeats for each uuid."""
-    extensions: list[Extension] = [(item.value, item.critical) for item in request.extensions]
-    life = validity(as_datetime(now), CERTIFICATE_DAYS)
-    # The CA lives ten years, the certificate twenty; the registration server does not clamp.
-    return authority.sign(request.subject, request.public_key(), extensions, life)
-
-
 def _sota_toml(sota: Path, registration: Registration, hsm: Hsm | None) -> str:
-    """Sections, keys and order of the reference registration server.
-
-    For a token with the overrides that lmp-device-register sends, and what it appends.
-    """
-    gateway = registration.gateway
-    source = "file" if hsm is None else "pkcs11"
-    sections = {
-        "tls": {
-            "server": gateway,
-            "ca_source": "file",
-            "pkey_source": source,
-            "cert_source": source,
-        },
-        "provision": {
-            "server": gateway,
-            "primary_ecu_hardware_id": registration.hardware_id,
-        },
-        "uptane": {"repo_server": f"{gateway}/repo", "key_source": "file"},
-        "pacman": {
-            "type": "ostree+compose_apps",
-            "ostree_server": f"{gateway}/treehub",
-            "compose_apps_root": f"{sota}/compose-apps",
-        },
-        "storage": {"type": "sqlite", "path": f"{sota}/"},
-        "import": {
-            "tls_cacert_path": f"{sota}/root.crt",
-            "tls_pkey_path": f"{sota}/pkey.pem" if hsm is None else "",
-            "tls_clientcert_path": f"{sota}/client.pem" if hsm is None else "",
-        },
-    }
-    if hsm is not None:
-        ids = {"tls_pkey_id": KEY_ID, "tls_clientcert_id": CERTIFICATE_ID}
-        sections["p11"] = {"module": hsm.module, "pass": PIN, **ids}
-    return "\n".join(
-        f"[{section}]\n" + "".join(f'{key} = "{value}"\n' for key, value in values.items())
-        for section, values in sections.items()
-    )
+    """For a token with what lmp-device-register asks for, and what it appends."""
+    overrides = {} if hsm is None else sota_toml.IN_TOKEN
+    text = sota_toml.render(registration.gateway, registration.hardware_id, str(sota), overrides)
+    if hsm is None:
+        return text
+    ids = {"tls_pkey_id": KEY_ID, "tls_clientcert_id": CERTIFICATE_ID}
+    section = {"module": hsm.module, "pass": PIN, **ids}
+    return f"{text}\n[p11]\n" + "".join(f'{key} = "{value}"\n' for key, value in section.items())
 
 
 def _fioagent_toml(est: str) -> str:

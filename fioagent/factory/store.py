@@ -34,7 +34,9 @@ CREATE TABLE devices (
   docker_apps TEXT NOT NULL DEFAULT '',
   ostree_hash TEXT NOT NULL DEFAULT '',
   tag TEXT NOT NULL DEFAULT '',
-  target_name TEXT NOT NULL DEFAULT ''
+  target_name TEXT NOT NULL DEFAULT '',
+  name TEXT NOT NULL DEFAULT '',
+  is_prod INTEGER NOT NULL DEFAULT 0    -- businessCategory=production in its certificate
 );
 CREATE TABLE denied_keys (
   uuid TEXT NOT NULL, public_key TEXT NOT NULL, denied_at INTEGER NOT NULL,
@@ -74,6 +76,32 @@ CREATE TABLE artifacts (                -- content is NULL until it was sent
 );
 CREATE TABLE hits (uuid TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX hits_by_device ON hits (uuid, at);
+CREATE TABLE device_groups (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  name TEXT NOT NULL UNIQUE, description TEXT NOT NULL DEFAULT '',
+  created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL
+);
+CREATE TABLE denied_devices (           -- deleted ones: none of their keys is served
+  uuid TEXT PRIMARY KEY, name TEXT NOT NULL, denied_at INTEGER NOT NULL
+);
+CREATE TABLE config_log (               -- versions of a layer, the newest with the highest seq
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  layer TEXT NOT NULL, owner TEXT NOT NULL,
+  created_at INTEGER NOT NULL, created_by TEXT NOT NULL, reason TEXT NOT NULL,
+  files TEXT NOT NULL,                  -- JSON, as the operator API shows them
+  applied_at INTEGER NOT NULL DEFAULT 0 -- 0: no device has fetched it
+);
+CREATE INDEX config_log_by_layer ON config_log (layer, owner);
+CREATE TABLE oauth_requests (           -- devices that wait for an operator's word
+  device_code TEXT PRIMARY KEY,         -- SHA-256 of it, hex
+  user_code TEXT NOT NULL UNIQUE, client_id TEXT NOT NULL, scope TEXT NOT NULL,
+  expires_at INTEGER NOT NULL,
+  verdict TEXT NOT NULL DEFAULT ''      -- approved, denied, or nothing yet
+);
+CREATE TABLE oauth_tokens (
+  token TEXT PRIMARY KEY,               -- SHA-256 of it, hex
+  client_id TEXT NOT NULL, scope TEXT NOT NULL, expires_at INTEGER NOT NULL
+);
 """
 
 
