@@ -12,25 +12,47 @@ from typing import Final
 
 from flask import Flask, Response, request
 
-from fioagent.factory import api_devices
+from fioagent.factory import (
+    api_configs,
+    api_devices,
+    api_groups,
+    api_oauth,
+    api_registration,
+    configs,
+    oauth,
+)
 from fioagent.factory.answers import message, new_app
 from fioagent.factory.office import Office
 from fioagent.factory.traffic import Traffic
 
-PARTS: Final[tuple[Callable[[Flask, Office], None], ...]] = (api_devices.add_routes,)
+PARTS: Final[tuple[Callable[[Flask, Office], None], ...]] = (
+    api_devices.add_routes,
+    api_configs.add_routes,
+    api_groups.add_routes,
+    api_registration.add_routes,
+    api_oauth.add_routes,
+)
 # Paths that have a way of their own to know who asks, or tell no more than everybody may know.
-OPEN: Final[tuple[str, ...]] = ()
+OPEN: Final[tuple[str, ...]] = (api_oauth.OPEN,)
+MAX_BODY: Final = 2 * configs.MAX_LAYER  # bytes; a configuration, with what escaping adds
 
 
 def create_app(office: Office, traffic: Traffic) -> Flask:
     app = new_app("api", traffic)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     token = office.paths.api_token.read_text().strip()
 
     @app.before_request
     def authenticate() -> Response | None:
-        if request.path.startswith(OPEN) or hmac.compare_digest(_sent(), token.encode()):
+        sent = _sent()
+        if request.path.startswith(OPEN) or hmac.compare_digest(sent, token.encode()):
             return None
-        return message(401, "OSF-TOKEN is missing or wrong")
+        with office.store.read() as db:
+            if not oauth.is_token(db, sent, office.clock()):
+                return message(401, "OSF-TOKEN is missing or wrong")
+        if not oauth.allows(request.method, request.path):
+            return message(403, "The scope of this token is to create a device")
+        return None
 
     for add_routes in PARTS:
         add_routes(app, office)

@@ -1,4 +1,4 @@
-"""Operator API: devices, their configuration and their updates."""
+"""Operator API: devices, the deny list, and what devices have reported."""
 
 from __future__ import annotations
 
@@ -7,69 +7,77 @@ from typing import Final
 
 from flask import Flask, Response, request
 
-from fioagent.factory import configs, devices, events
-from fioagent.factory.answers import as_json, message
+from fioagent.factory import devices, events, registry
+from fioagent.factory.answers import as_json, json_object
 from fioagent.factory.devices import Device
-from fioagent.factory.errors import LockedError
-from fioagent.factory.fioctl import describe, remove_config, write_config
+from fioagent.factory.errors import RefusedError
+from fioagent.factory.fioctl import describe, describe_whole
 from fioagent.factory.office import Office, not_found
+from fioagent.factory.paging import page
 from fioagent.factory.store import factory_name
 
-DEVICE: Final = "/ota/devices/<uuid>/"
+DEVICE: Final = "/ota/devices/<device>/"
 
 
 def add_routes(app: Flask, office: Office) -> None:
     office.of_factory(app, "GET", "/ota/devices/", _list_devices)
     office.of_device(app, "GET", DEVICE, _get_device)
-    office.of_device(app, "GET", f"{DEVICE}config/", _get_config)
-    office.of_device(app, "PATCH", f"{DEVICE}config/", _patch_config)
-    office.of_device(app, "DELETE", f"{DEVICE}config/<path:name>/", _delete_config)
+    office.of_device(app, "PATCH", DEVICE, _patch_device)
+    office.of_device(app, "DELETE", DEVICE, _delete_device)
     office.of_device(app, "GET", f"{DEVICE}updates/", _get_updates)
     office.of_device(app, "GET", f"{DEVICE}updates/<correlation_id>/", _get_update)
+    office.below_factory(app, "GET", "/denied-devices/", _list_denied)
+    office.below_factory(app, "DELETE", "/denied-devices/<uuid>/", _allow)
 
 
 def _list_devices(db: sqlite3.Connection, now: float) -> Response:
-    name = factory_name(db)
-    if request.args.get("factory", name) != name:
+    factory = factory_name(db)
+    if request.args.get("factory", factory) != factory:
         return not_found()
-    found = [devices.find(db, uuid, now) for uuid in devices.all_uuids(db)]
-    shown = [describe(device, name) for device in found if device]
-    return as_json(200, {"devices": shown, "total": len(shown), "next": None})
+
+    def show(uuid: str) -> dict[str, object] | None:
+        device = devices.find(db, uuid, now)
+        return describe(device, factory) if device else None
+
+    return page("devices", registry.matching(db, request.args), show)
 
 
 def _get_device(db: sqlite3.Connection, device: Device, _now: float) -> Response:
-    return as_json(200, describe(device, factory_name(db)))
+    return as_json(200, describe_whole(db, device, factory_name(db)))
 
 
-def _get_config(db: sqlite3.Connection, device: Device, _now: float) -> Response:
-    return as_json(200, configs.entries(db, "device", device.uuid))
+def _patch_device(db: sqlite3.Connection, device: Device, now: float) -> Response:
+    """Name, group, or both; an empty group is none."""
+    asked = json_object()
+    for field in asked:
+        if field not in ("name", "group") or not isinstance(asked[field], str):
+            raise RefusedError(400, f"cannot change {field!r}: only name and group, to a text")
+    if "name" in asked:
+        registry.rename(db, device.uuid, asked["name"])
+    if "group" in asked:
+        registry.put_into_group(db, device.uuid, asked["group"], now)
+    return as_json(200, {})
 
 
-def _patch_config(db: sqlite3.Connection, device: Device, now: float) -> Response:
-    try:
-        files, public_key = configs.parse_change(request.get_data())
-        write_config(db, device, files, now, public_key)
-    except configs.ConfigError as error:
-        return message(400, str(error))
-    except LockedError as locked:
-        # What fioctl shows of a refusal is this member.
-        return message(409, str(locked))
-    return as_json(201, {})
-
-
-def _delete_config(db: sqlite3.Connection, device: Device, now: float, name: str) -> Response:
-    try:
-        return as_json(200, {}) if remove_config(db, device, name, now) else not_found()
-    except LockedError as locked:
-        return message(409, str(locked))
+def _delete_device(db: sqlite3.Connection, device: Device, now: float) -> Response:
+    registry.delete(db, device, now)
+    return as_json(200, {})
 
 
 def _get_updates(db: sqlite3.Connection, device: Device, _now: float) -> Response:
-    updates = events.updates(db, device.uuid)
-    return as_json(200, {"updates": updates, "total": len(updates), "next": None})
+    return page("updates", events.updates(db, device.uuid), dict)
 
 
 def _get_update(
     db: sqlite3.Connection, device: Device, _now: float, correlation_id: str
 ) -> Response:
     return as_json(200, events.of_device(db, device.uuid, correlation_id))
+
+
+def _list_denied(db: sqlite3.Connection, _now: float) -> Response:
+    return page("devices", registry.denied(db), lambda row: {"uuid": row[0], "name": row[1]})
+
+
+def _allow(db: sqlite3.Connection, _now: float, uuid: str) -> Response:
+    registry.allow(db, uuid)
+    return as_json(200, {})

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fioagent
+from fioagent.factory import cli_devices
 from fioagent.factory import commands as do
 from fioagent.factory.arguments import (
     Command,
@@ -22,7 +23,7 @@ from fioagent.factory.arguments import (
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.hsm import MAKERS
 from fioagent.factory.provision import DEFAULT_HARDWARE_ID
-from fioagent.factory.serving import SERVERS
+from fioagent.factory.serving import SERVERS, SIGN
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_device_commands(commands)
     _add_config_commands(commands)
     _add_other_commands(commands)
+    cli_devices.add(commands)
     return parser
 
 
@@ -64,6 +66,12 @@ def _add_factory_commands(commands: Commands[argparse.ArgumentParser]) -> None:
             metavar="ADDR:PORT",
             help=f"where the {what} listens; default: loopback, the port of the last time",
         )
+    parser.add_argument(
+        f"--{SIGN}",
+        type=address,
+        metavar="ADDR:PORT",
+        help="a registration server as well, which signs for whoever reaches it; default: none",
+    )
 
 
 def _add_device_commands(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -90,6 +98,7 @@ def _add_device_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = command(below, "list", do.device_list, "list the devices", "device list lab --json")
     add_dir(parser)
     parser.add_argument("--json", action="store_true", help="for machines")
+    cli_devices.add_device(below)
 
 
 def _add_config_commands(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -109,7 +118,7 @@ def _add_config_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--plain", action="store_true", help="do not encrypt")
     parser.add_argument("--on-changed", metavar="HANDLER", help="run on the device on a change")
-    parser.add_argument("--reason", default="", help="why; fioctl asks for it, the lab forgets it")
+    parser.add_argument("--reason", default="", help="why; for the log")
     parser.add_argument(
         "--factory-wide", action="store_true", help="for all devices; give - as UUID"
     )
@@ -118,13 +127,14 @@ def _add_config_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         commands,
         "rotate-certs",
         do.rotate_certs,
-        "ask a device to rotate its certificate, as fioctl does",
+        "ask a device to rotate its certificate, or a group of them, as fioctl does",
         "rotate-certs lab UUID",
     )
     add_dir(parser)
-    add_uuid(parser)
+    parser.add_argument("uuid", metavar="UUID", nargs="?", help="the device's uuid")
+    parser.add_argument("--group", help="all devices of this group instead")
     parser.add_argument("--est-url", help="default: this factory's EST server")
-    parser.add_argument("--reason", default="", help="why; fioctl asks for it, the lab forgets it")
+    parser.add_argument("--reason", default="", help="why; for the log")
     parser.add_argument("--hsm-pkey-ids", default="01,07", help="(%(default)s)")
     parser.add_argument("--hsm-cert-ids", default="03,09", help="(%(default)s)")
     parser.add_argument("--id", help="the rotation's id; default: certs-<unix seconds>")

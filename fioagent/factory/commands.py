@@ -15,7 +15,7 @@ from fioagent.factory.errors import FactoryError
 from fioagent.factory.hsm import LABEL, MAKERS, PIN
 from fioagent.factory.knobs import KNOBS
 from fioagent.factory.lab import DeviceView, Factory
-from fioagent.factory.serving import SERVERS
+from fioagent.factory.serving import SERVERS, SIGN
 from fioagent.factory.traffic import SHORT_DIGEST
 
 NOTICE: Final = "This is a lab factory for tests. It is not for production."
@@ -33,10 +33,12 @@ def serve(args: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    given = {name: getattr(args, name) for name in SERVERS if getattr(args, name)}
+    given = {name: getattr(args, name) for name in (*SERVERS, SIGN) if getattr(args, name)}
     with factory.serving(given) as urls:
         print(NOTICE)
         print(f"gateway {urls.gateway}\nest     {urls.est}\napi     {urls.api}")
+        if urls.sign:
+            print(f"sign    {urls.sign}")
         print("ready", flush=True)
         stop.wait()
     return 0
@@ -95,9 +97,10 @@ def config_set(args: argparse.Namespace) -> int:
                 "cannot set a file for all devices: it cannot be encrypted to all of them",
                 "hint: add --plain",
             )
-        factory.set_factory_config(files, on_changed=args.on_changed)
+        factory.set_factory_config(files, on_changed=args.on_changed, reason=args.reason)
     else:
-        factory.set_config(args.uuid, files, plain=args.plain, on_changed=args.on_changed)
+        how = {"plain": args.plain, "on_changed": args.on_changed, "reason": args.reason}
+        factory.set_config(args.uuid, files, **how)
     print(f"set {', '.join(files)}")
     return 0
 
@@ -110,12 +113,16 @@ def _content(path: Path) -> bytes:
 
 
 def rotate_certs(args: argparse.Namespace) -> int:
+    if bool(args.uuid) == bool(args.group):
+        raise FactoryError("cannot ask for a rotation: name a device or a --group, one of them")
     rotation_id = Factory.open(args.dir).rotate_certs(
         args.uuid,
+        group=args.group or "",
         est_url=args.est_url,
         rotation_id=args.id,
         hsm_pkey_ids=args.hsm_pkey_ids,
         hsm_cert_ids=args.hsm_cert_ids,
+        reason=args.reason,
     )
     print(rotation_id)
     return 0

@@ -11,11 +11,18 @@ import io
 import json
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 
+from fioagent.factory import config_log
 from fioagent.factory.devices import Device
+from fioagent.factory.errors import RefusedError
+from fioagent.factory.incoming import read_json
 
 MERGED_FILE: Final = "z-50-fioctl.toml"
+MAX_LAYER: Final = 1024 * 1024  # bytes, as the operator API shows it; the cloud's documents
+OPERATOR: Final = "operator"  # who changes it with the operators' token, or by command
+TABLES: Final = ("config_layers", "config_files", "config_log")
 
 
 class Entry(TypedDict, total=False):
@@ -27,25 +34,35 @@ class Entry(TypedDict, total=False):
 Entries = dict[str, Entry]
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Of one layer."""
+
+    files: Entries
+    reason: str = ""
+    by: str = OPERATOR
+    public_key: str = ""  # SPKI PEM, what encrypted values are for; empty: not said
+
+
 class ConfigError(ValueError):
     """A body that is not a configuration change."""
 
 
-def parse_change(body: bytes) -> tuple[Entries, str]:
-    """The files and the ``public-key`` of a PATCH body; the key is empty if not named.
+def parse_change(body: bytes, by: str = OPERATOR) -> Change:
+    """What a POST or PATCH body asks for.
 
     Raises:
         ConfigError: not the JSON that fioctl and fioconfig send.
     """
     try:
-        change: Any = json.loads(body)
+        change = read_json(body)
         files = {file["name"]: _entry(file) for file in change["files"]}
-        public_key = change.get("public-key", "")
+        texts = (change.get("reason", ""), change.get("public-key", ""), *files)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError("Failed to parse request JSON body") from error
-    if not all(isinstance(name, str) and name for name in files) or not isinstance(public_key, str):
+    if not (all(isinstance(text, str) for text in texts) and all(files)):
         raise ConfigError("Failed to parse request JSON body")
-    return files, public_key
+    return Change(files, texts[0], by, texts[1])
 
 
 def _entry(file: Mapping[str, Any]) -> Entry:
@@ -60,36 +77,73 @@ def _entry(file: Mapping[str, Any]) -> Entry:
     return entry
 
 
-def put(  # noqa: PLR0913  # a layer, its change and the moment
+def put(
     db: sqlite3.Connection,
     layer: str,
     owner: str,
-    files: Entries,
+    change: Change,
     now: float,
-    public_key: str = "",
+    *,
+    replace: bool = False,
 ) -> None:
-    """Merged into the layer: files not named stay. An empty key leaves the recorded one."""
-    for name, entry in files.items():
-        db.execute(
-            "INSERT OR REPLACE INTO config_files VALUES (?, ?, ?, ?)",
-            (layer, owner, name, json.dumps(entry)),
-        )
-    _touch(db, layer, owner, now)
-    if public_key:
+    """Merged into the layer: files not named stay, unless the change is to ``replace`` it.
+
+    A change without a key leaves the recorded one.
+
+    Raises:
+        RefusedError: the layer would be larger than the cloud takes it.
+    """
+    files = {**({} if replace else entries(db, layer, owner)), **change.files}
+    _write(db, layer, owner, files, now)
+    if change.public_key:
         db.execute(
             "UPDATE config_layers SET public_key = ? WHERE layer = ? AND owner = ?",
-            (public_key, layer, owner),
+            (change.public_key, layer, owner),
         )
+    config_log.add(db, layer, owner, as_files(files), change.by, change.reason, int(now))
 
 
 def remove(db: sqlite3.Connection, layer: str, owner: str, name: str, now: float) -> bool:
     """Whether there was such a file. The layer counts as changed: devices must hear of it."""
-    gone = db.execute(
-        "DELETE FROM config_files WHERE layer = ? AND owner = ? AND name = ?", (layer, owner, name)
-    ).rowcount
-    if gone:
-        _touch(db, layer, owner, now)
-    return bool(gone)
+    files = entries(db, layer, owner)
+    if name not in files:
+        return False
+    del files[name]
+    _write(db, layer, owner, files, now)
+    config_log.add(db, layer, owner, as_files(files), OPERATOR, f"Delete {name}", int(now))
+    return True
+
+
+def _write(db: sqlite3.Connection, layer: str, owner: str, files: Entries, now: float) -> None:
+    if (size := len(json.dumps(as_files(files)))) > MAX_LAYER:
+        raise RefusedError(
+            413,
+            f"cannot set the configuration: it would have {size} bytes, and may have {MAX_LAYER}",
+        )
+    db.execute("DELETE FROM config_files WHERE layer = ? AND owner = ?", (layer, owner))
+    db.executemany(
+        "INSERT INTO config_files VALUES (?, ?, ?, ?)",
+        [(layer, owner, name, json.dumps(entry)) for name, entry in files.items()],
+    )
+    _touch(db, layer, owner, now)
+
+
+def forget(db: sqlite3.Connection, layer: str, owner: str) -> None:
+    """As if nothing had ever been set."""
+    for table in TABLES:
+        db.execute(
+            f"DELETE FROM {table} WHERE layer = ? AND owner = ?",  # noqa: S608  # our own tables
+            (layer, owner),
+        )
+
+
+def hand_over(db: sqlite3.Connection, layer: str, owner: str, other: str) -> None:
+    """What ``owner`` had belongs to ``other``, who had nothing."""
+    for table in TABLES:
+        db.execute(
+            f"UPDATE {table} SET owner = ? WHERE layer = ? AND owner = ?",  # noqa: S608  # the same
+            (other, layer, owner),
+        )
 
 
 def _touch(db: sqlite3.Connection, layer: str, owner: str, now: float) -> None:
@@ -100,6 +154,19 @@ def _touch(db: sqlite3.Connection, layer: str, owner: str, now: float) -> None:
         " ON CONFLICT (layer, owner) DO UPDATE SET changed_at = excluded.changed_at",
         (layer, owner, int(now)),
     )
+
+
+def as_files(entries: Entries) -> list[dict[str, Any]]:
+    """As the operator API names them."""
+    return [
+        {
+            "name": name,
+            "value": entry["Value"],
+            "unencrypted": entry.get("Unencrypted", False),
+            **({"on-changed": entry["OnChanged"]} if "OnChanged" in entry else {}),
+        }
+        for name, entry in entries.items()
+    ]
 
 
 def entries(db: sqlite3.Connection, layer: str, owner: str) -> Entries:
@@ -143,7 +210,7 @@ def merged(db: sqlite3.Connection, device: Device, *, before_patch: bool) -> Ent
     if before_patch and device.config_before_patch is not None:
         own = json.loads(device.config_before_patch)
     result: Entries = {}
-    layers = (entries(db, "factory", ""), entries(db, "group", device.group_name), own)
+    layers = (_plain(db, "factory", ""), _plain(db, "group", device.group_name), own)
     for layer in layers:
         for name, entry in layer.items():
             if name == MERGED_FILE and name in result:
@@ -152,6 +219,13 @@ def merged(db: sqlite3.Connection, device: Device, *, before_patch: bool) -> Ent
             else:
                 result[name] = entry
     return dict(sorted(result.items()))
+
+
+def _plain(db: sqlite3.Connection, layer: str, owner: str) -> Entries:
+    """A layer that many devices share. fioctl sends its files in clear, and does not say so."""
+    return {
+        name: {**entry, "Unencrypted": True} for name, entry in entries(db, layer, owner).items()
+    }
 
 
 def _merged_toml(below: str, above: str) -> str:

@@ -11,11 +11,12 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fioagent.factory import configs, devices
+from fioagent.factory import config_log, configs, devices, groups
 from fioagent.factory.certificates import load_public_key
-from fioagent.factory.configs import Entries, Entry
+from fioagent.factory.configs import Change, Entries, Entry
 from fioagent.factory.ecies import encrypt
 from fioagent.factory.errors import FactoryError, LockedError
+from fioagent.factory.events import rfc3339
 from fioagent.factory.store import read_knobs
 
 ROTATE_FILE: Final = "fio-rotate-certs"
@@ -60,17 +61,19 @@ def rotate_entries(est: str, rotation_id: str, pkey_ids: str, cert_ids: str) -> 
 def write_config(
     db: sqlite3.Connection,
     device: devices.Device,
-    files: Entries,
+    change: Change,
     now: float,
-    public_key: str = "",
+    *,
+    replace: bool = False,
 ) -> None:
-    """Merged into the device layer.
+    """Merged into the device layer, or in its place.
 
     Raises:
         LockedError: the device is between two keys, and the knob does not let it pass.
+        RefusedError: as of ``configs.put``.
     """
     check_unlocked(db, device)
-    configs.put(db, "device", device.uuid, files, now, public_key)
+    configs.put(db, "device", device.uuid, change, now, replace=replace)
 
 
 def remove_config(db: sqlite3.Connection, device: devices.Device, name: str, now: float) -> bool:
@@ -90,13 +93,26 @@ def check_unlocked(db: sqlite3.Connection, device: devices.Device) -> None:
 
 
 def describe(device: devices.Device, factory: str) -> dict[str, Any]:
-    """The device as GET /ota/devices/<uuid>/ shows it, cut to what a rotation is about."""
+    """The device as GET /ota/devices/ shows it, cut to what the lab knows."""
     return {
         "uuid": device.uuid,
-        "name": device.uuid,
+        "name": device.name,
         "factory": factory,
         "device-group": device.group_name,
-        "last-seen": device.last_seen,
+        "last-seen": rfc3339(device.last_seen) if device.last_seen else "",
+        "ostree-hash": device.ostree_hash,
+        "docker-apps": [app for app in device.docker_apps.split(",") if app],
+        "tag": device.tag,
         "target-name": device.target_name,
+        "is-prod": bool(device.is_prod),
+        "change-meta": {"created-at": rfc3339(device.created_at)},
         "public-key": device.public_key,
     }
+
+
+def describe_whole(db: sqlite3.Connection, device: devices.Device, factory: str) -> dict[str, Any]:
+    """As GET /ota/devices/<name>/ shows it: with its group, and the newest configuration."""
+    newest = config_log.versions(db, "device", device.uuid)[:1]
+    group = groups.describe(groups.find(db, device.group_name)) if device.group_name else None
+    shown = {**describe(device, factory), "group": group}
+    return {**shown, "active-config": newest[0]} if newest else shown

@@ -11,14 +11,16 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from email.utils import formatdate, parsedate
 from typing import Any, Final
 
 from flask import Flask, Response, request
 
-from fioagent.factory import configs, devices, events, remote_actions
+from fioagent.factory import config_log, configs, devices, events, remote_actions, tuf_root
 from fioagent.factory.answers import as_json, drop, message, new_app, nothing, peer, text
 from fioagent.factory.devices import Admission, Device
+from fioagent.factory.registration import is_prod
 from fioagent.factory.store import Store, read_knobs
 from fioagent.factory.tls import Peer
 from fioagent.factory.traffic import Traffic
@@ -67,6 +69,7 @@ def create_app(store: Store, traffic: Traffic, clock: Clock) -> Flask:
     route("POST", "/tests", remote_actions.begin)
     route("PUT", "/tests/<test>", remote_actions.end)
     route("PUT", "/tests/<test>/<artifact>", remote_actions.receive)
+    route("GET", tuf_root.PATH, tuf_root.get)
     return app
 
 
@@ -109,6 +112,10 @@ def _admit(
         answer.headers["Retry-After"] = str(wait_s)
         return answer
     admission = devices.admit(db, client.name, client.public_key, knobs, now)
+    if admission is Admission.DENIED:
+        return text(403, f"Device({client.name}) is on the denied list")
+    if admission is Admission.REGISTERED and is_prod(client.certificate.subject):
+        devices.mark_prod(db, client.name)
     if admission is Admission.OLD_KEY:
         return _refused(knobs["old_key"], f"The key of Device({client.name}) has been replaced")
     if admission is Admission.UNANNOUNCED_KEY:
@@ -132,7 +139,6 @@ def get_config(
     db: sqlite3.Connection, device: Device, knobs: Mapping[str, str], now: float
 ) -> Response:
     """204: nothing was ever set. 304: not newer. 200: with the change's time as Date."""
-    del now
     changed_at = configs.changed_at(db, device)
     if not changed_at:
         return nothing(204)
@@ -140,6 +146,7 @@ def get_config(
         return nothing(304)
     before_patch = knobs["config_while_locked"] == "old" and device.next_public_key is not None
     answer = as_json(200, configs.merged(db, device, before_patch=before_patch))
+    config_log.applied(db, device.uuid, now)
     # update-server writes Go's RFC1123 in UTC, which ends in UTC where HTTP has GMT.
     answer.headers["Date"] = formatdate(changed_at, usegmt=True).replace("GMT", "UTC")
     return answer
@@ -171,8 +178,8 @@ def patch_config(
     if knobs["gateway_patch_config"] == "500":
         return text(500, "The lab made the gateway answer this")
     try:
-        files, public_key = configs.parse_change(request.get_data())
-        public_key = public_key and devices.normal_key(public_key)
+        change = configs.parse_change(request.get_data(), by=device.uuid)
+        public_key = change.public_key and devices.normal_key(change.public_key)
     except ValueError as error:
         return message(400, str(error))
 
@@ -181,7 +188,7 @@ def patch_config(
         return message(409, "public-key is not the key that the configuration must be for")
     if device.next_public_key is not None:
         configs.keep_before_patch(db, device)
-    configs.put(db, "device", device.uuid, files, now, public_key)
+    configs.put(db, "device", device.uuid, replace(change, public_key=public_key), now)
     if knobs["gateway_patch_config"] == "drop-after":
         return drop()
     return as_json(201, {})

@@ -67,6 +67,9 @@ KNOBS: Final = {
     ),
     "est_validity_days": Knob("1095", None, "life of an issued certificate, cut to the CA's"),
     "est_drop_san": _choice("off on", "leave the subject alternative name out, as estserver does"),
+    "sign_registers": _choice(
+        "on off", "POST /sign: with a token for the operator API, or without; then names may repeat"
+    ),
     # --- faults of the EST server ---
     "est_issue": _choice(
         "normal other-key no-client-auth expired not-yet-valid same-cert other-subject empty",

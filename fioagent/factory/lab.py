@@ -10,26 +10,33 @@ The command line and the tests go through this class; it only puts the parts tog
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from fioagent.factory import configs, devices, events, fioctl, pki, provision, remote_actions
+from fioagent.factory import (
+    configs,
+    devices,
+    events,
+    fioctl,
+    groups,
+    pki,
+    provision,
+    registry,
+    remote_actions,
+)
 from fioagent.factory.certificates import key_digest
-from fioagent.factory.configs import Entries
+from fioagent.factory.configs import Change, Entries
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.gateway import Clock
 from fioagent.factory.server import Address
 from fioagent.factory.serving import Urls, last_urls, serve
 from fioagent.factory.store import Store, factory_name, read_knobs, set_knob
 from fioagent.factory.traffic import Request, Traffic
-
-UUID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +154,13 @@ class Factory:
                 token cannot be made.
         """
         urls = self.urls()
-        if uuid is not None and not UUID.fullmatch(uuid):
+        if uuid is not None and not devices.UUID.fullmatch(uuid):
             raise FactoryError(
                 f"cannot add the device {uuid!r}: a uuid has letters, digits and hyphens"
             )
         with self.store.write() as db:
-            if uuid is not None and devices.find(db, uuid, self._clock()):
-                raise FactoryError(f"cannot add the device {uuid}: the factory has it already")
+            if uuid is not None:
+                registry.check_free(db, uuid)
             registration = provision.Registration(
                 factory=factory_name(db),
                 gateway=urls.gateway,
@@ -205,6 +212,7 @@ class Factory:
         *,
         plain: bool = False,
         on_changed: str | None = None,
+        reason: str = "",
     ) -> None:
         """Merged into the device layer, encrypted to the device's present key unless plain.
 
@@ -214,29 +222,33 @@ class Factory:
         with self.store.write() as db:
             device = self._find(db, uuid)
             key = None if plain else device.public_key
-            change = fioctl.entries(files, on_changed, key)
-            fioctl.write_config(db, device, change, self._clock(), key or "")
+            entries = fioctl.entries(files, on_changed, key)
+            change = Change(entries, reason, public_key=key or "")
+            fioctl.write_config(db, device, change, self._clock())
 
     def set_factory_config(
-        self, files: Mapping[str, bytes], *, on_changed: str | None = None
+        self, files: Mapping[str, bytes], *, on_changed: str | None = None, reason: str = ""
     ) -> None:
         """For all devices, and plain: there is no key that all of them have."""
         with self.store.write() as db:
-            change = fioctl.entries(files, on_changed, None)
+            change = Change(fioctl.entries(files, on_changed, None), reason)
             configs.put(db, "factory", "", change, self._clock())
 
     def set_group(self, uuid: str, group: str) -> None:
-        """The device gets that group's configuration; empty for none."""
+        """The device gets that group's configuration; empty for none. A new one is created."""
         with self.store.write() as db:
             self._find(db, uuid)
-            devices.set_group(db, uuid, group, self._clock())
+            if group:
+                groups.ensure(db, group, self._clock())
+            registry.put_into_group(db, uuid, group, self._clock())
 
     def set_group_config(
         self, group: str, files: Mapping[str, bytes], *, on_changed: str | None = None
     ) -> None:
-        """For the devices of a group, and plain."""
+        """For the devices of a group, which is created if need be; and plain."""
         with self.store.write() as db:
-            change = fioctl.entries(files, on_changed, None)
+            groups.ensure(db, group, self._clock())
+            change = Change(fioctl.entries(files, on_changed, None))
             configs.put(db, "group", group, change, self._clock())
 
     def remove_config(self, uuid: str, name: str) -> bool:
@@ -248,18 +260,29 @@ class Factory:
         self,
         uuid: str,
         *,
+        group: str = "",
         est_url: str | None = None,
         rotation_id: str | None = None,
         hsm_pkey_ids: str = "01,07",
         hsm_cert_ids: str = "03,09",
+        reason: str = "",
     ) -> str:
-        """Ask the device to rotate, as fioctl does. The rotation's id."""
+        """Ask the device to rotate, or all of a ``group``, as fioctl does. The rotation's id.
+
+        Raises:
+            FactoryError: no such device or group. LockedError: the device is locked.
+        """
         rotation_id = rotation_id or f"certs-{int(self._clock())}"
-        change = fioctl.rotate_entries(
+        entries = fioctl.rotate_entries(
             est_url or self.urls().est, rotation_id, hsm_pkey_ids, hsm_cert_ids
         )
+        change = Change(entries, reason)
         with self.store.write() as db:
-            fioctl.write_config(db, self._find(db, uuid), change, self._clock())
+            if group:
+                groups.find(db, group)
+                configs.put(db, "group", group, change, self._clock())
+            else:
+                fioctl.write_config(db, self._find(db, uuid), change, self._clock())
         return rotation_id
 
     # --- knobs ---

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 
-from fioagent.factory import devices
+from fioagent.factory import registry
 from fioagent.factory.answers import message
 from fioagent.factory.gateway import Clock
 from fioagent.factory.pki import Paths
-from fioagent.factory.store import Store
+from fioagent.factory.store import Store, factory_name
 
 DeviceHandler = Callable[..., Response]
 
 
 @dataclass(frozen=True, slots=True)
 class Office:
+    """``gateway`` gives the address that devices are told."""
+
     paths: Paths
     store: Store
     clock: Clock
+    gateway: Callable[[], str]
 
     def of_device(self, app: Flask, method: str, path: str, handler: DeviceHandler) -> None:
-        """A route with ``<uuid>``: one transaction, 404 for a device that is not there.
+        """A route with ``<device>``: one transaction, 404 for a device that is not there.
 
-        The handler gets the transaction, the device, the time, and what else the path names.
+        The device is named as fioctl does it: by its name, or by its uuid, which ``by-uuid=1``
+        insists on. The handler gets the transaction, the device, the time, and what else the
+        path names.
         """
 
-        def view(uuid: str, **named: str) -> Response:
+        def view(device: str, **named: str) -> Response:
             now = self.clock()
             with self.store.write() as db:
-                device = devices.find(db, uuid, now)
-                return handler(db, device, now, **named) if device else not_found()
+                if request.args.get("factory", factory_name(db)) != factory_name(db):
+                    return not_found()
+                by_uuid = request.args.get("by-uuid") == "1"
+                found = registry.named(db, device, now, by_uuid=by_uuid)
+                return handler(db, found, now, **named) if found else not_found()
 
         app.add_url_rule(path, f"{method} {path}", view, methods=[method])
 
@@ -46,6 +55,16 @@ class Office:
                 return handler(db, self.clock(), **named)
 
         app.add_url_rule(path, f"{method} {path}", view, methods=[method])
+
+    def below_factory(
+        self, app: Flask, method: str, path: str, handler: Callable[..., Response]
+    ) -> None:
+        """The same for ``path`` below /ota/factories/<factory>; 404 for another factory."""
+
+        def in_ours(db: sqlite3.Connection, now: float, *, factory: str, **named: str) -> Response:
+            return handler(db, now, **named) if factory == factory_name(db) else not_found()
+
+        self.of_factory(app, method, f"/ota/factories/<factory>{path}", in_ours)
 
 
 def not_found() -> Response:

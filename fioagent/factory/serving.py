@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from flask import Flask
 
-from fioagent.factory import api, est, gateway
-from fioagent.factory.errors import FactoryError
+from fioagent.factory import api, est, gateway, sign
+from fioagent.factory.errors import FactoryError, RefusedError
 from fioagent.factory.gateway import Clock
 from fioagent.factory.office import Office
 from fioagent.factory.pki import Paths
@@ -27,6 +27,7 @@ from fioagent.factory.traffic import Traffic, open_log
 
 LOOPBACK: Final = "127.0.0.1"
 SERVERS: Final = ("gateway", "est", "api")
+SIGN: Final = "sign"  # only where it is asked for: whoever reaches it gets a certificate
 
 ContextChoice = Callable[[], ssl.SSLContext]
 
@@ -36,23 +37,23 @@ class Urls:
     gateway: str
     est: str
     api: str
+    sign: str = ""  # empty: it is not served
 
 
 @contextmanager
 def serve(
     paths: Paths, store: Store, clock: Clock, listen: Mapping[str, Address]
 ) -> Iterator[tuple[Urls, dict[str, Traffic]]]:
-    """All three listen inside the ``with``; see ``Factory.serving``."""
+    """All three listen inside the ``with``, and a fourth if asked for; see ``Factory.serving``."""
+    wanted = (*SERVERS, SIGN) if SIGN in listen else SERVERS
     with ExitStack() as stack:
         stack.enter_context(_served_once(paths.directory))
         stack.enter_context(store.kept_open())
         last = last_urls(paths)
-        traffic = {
-            name: Traffic(stack.enter_context(open_log(paths.log, name))) for name in SERVERS
-        }
+        traffic = {name: Traffic(stack.enter_context(open_log(paths.log, name))) for name in wanted}
         servers: dict[str, FactoryServer] = {}
         stack.callback(lambda: stop([*servers.values()]))
-        for name in SERVERS:
+        for name in wanted:
             app, context = _application(name, paths, store, traffic[name], clock)
             address = listen.get(name) or _last_address(getattr(last, name, ""))
             try:
@@ -67,6 +68,7 @@ def serve(
             gateway=_url("https", bound["gateway"]),
             est=_url("https", bound["est"]) + est.BASE,
             api=_url("http", bound["api"]),
+            sign=_url("http", bound[SIGN]) + sign.PATH if SIGN in bound else "",
         )
         _write_state(paths, urls)
         yield urls, traffic
@@ -104,7 +106,16 @@ def _application(
             return choices[turned["est_tls"]][turned["expired_clients"]]
 
         return est.create_app(store, traffic, paths, clock), choose
-    return api.create_app(Office(paths, store, clock), traffic), None
+    office = Office(paths, store, clock, lambda: _gateway_url(paths))
+    return (sign if name == SIGN else api).create_app(office, traffic), None
+
+
+def _gateway_url(paths: Paths) -> str:
+    """What a device is told that registers. RefusedError: in the moment before all is served."""
+    urls = last_urls(paths)
+    if urls is None:
+        raise RefusedError(503, "cannot register: the factory is not served yet")
+    return urls.gateway
 
 
 @contextmanager
@@ -127,7 +138,8 @@ def last_urls(paths: Paths) -> Urls | None:
     """Where the servers are, or were when they last ran; None if they never did."""
     try:
         state: Any = json.loads(paths.state.read_text())
-        return Urls(str(state["gateway"]), str(state["est"]), str(state["api"]))
+        sign_url = str(state.get(SIGN, ""))
+        return Urls(str(state["gateway"]), str(state["est"]), str(state["api"]), sign_url)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -141,7 +153,8 @@ def _last_address(url: str) -> Address:
 def _write_state(paths: Paths, urls: Urls) -> None:
     """factory.json: complete or not there, and never before the servers listen."""
     temporary = paths.state.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps({**asdict(urls), "pid": os.getpid()}, indent=2) + "\n")
+    served = {name: url for name, url in asdict(urls).items() if url}
+    temporary.write_text(json.dumps({**served, "pid": os.getpid()}, indent=2) + "\n")
     temporary.replace(paths.state)
 
 

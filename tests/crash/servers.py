@@ -190,12 +190,12 @@ class Servers:
         return _json(404, {"message": "Not Found"})
 
     def _patch_config(self, body: bytes) -> Response:
-        files, key = configs.parse_change(body)
-        key = key and devices.normal_key(key)
+        change = configs.parse_change(body)
+        key = change.public_key and devices.normal_key(change.public_key)
         awaited = (self.next_public_key,) if self.next_public_key else (self.public_key, "")
         if key not in awaited and self.foreign_public_key == "409":
             return _json(409, {"message": "public-key is not the awaited one"})
-        self.config = {**self.config, **files}
+        self.config = {**self.config, **change.files}
         self.config_key = key or self.config_key
         self._changed("config stored")
         return _json(201, {})

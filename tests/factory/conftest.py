@@ -7,8 +7,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+import requests
 
 from fioagent.factory import Factory, Urls
+from tests.factory.operator import Operator
 from tests.factory.peers import Client, Clock, Credential
 
 
@@ -54,3 +56,9 @@ def lab(unserved: Factory, clock: Clock, tmp_path: Path) -> Iterator[Lab]:
         lab = Lab(unserved, urls, clock, tmp_path)
         with lab.stack:
             yield lab
+
+
+@pytest.fixture
+def operator(lab: Lab) -> Iterator[Operator]:
+    with requests.Session() as session:
+        yield Operator(lab.factory, lab.urls, session)

@@ -3,35 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import requests
 
 from tests.factory.conftest import Lab
-from tests.factory.peers import TIMEOUT_S
+from tests.factory.operator import Operator
 from tests.factory.test_events import event
-
-
-class Operator:
-    def __init__(self, lab: Lab, session: requests.Session) -> None:
-        self._url = lab.urls.api
-        self._session = session
-        session.trust_env = False
-        session.headers["OSF-TOKEN"] = lab.factory.paths.api_token.read_text().strip()
-
-    def send(self, method: str, path: str, **more: Any) -> requests.Response:
-        return self._session.request(
-            method, f"{self._url}/ota/devices/{path}", timeout=TIMEOUT_S, **more
-        )
-
-
-@pytest.fixture
-def operator(lab: Lab) -> Iterator[Operator]:
-    with requests.Session() as session:
-        yield Operator(lab, session)
-
 
 CHANGE = {
     "reason": "test",
@@ -66,7 +43,8 @@ def test_devices_are_listed_with_their_keys(lab: Lab, operator: Operator) -> Non
     listed = operator.send("GET", "?factory=lab-factory").json()
     one = operator.send("GET", "device-1/?factory=lab-factory").json()
 
-    assert (1, [one]) == (listed["total"], listed["devices"])
+    assert (1, None) == (listed["total"], listed["next"])
+    assert [one] == [{**device, "group": None} for device in listed["devices"]]
     assert ("device-1", device.public_key) == (one["uuid"], one["public-key"])
     assert 404 == operator.send("GET", "?factory=other").status_code
     assert 404 == operator.send("GET", "device-2/").status_code
@@ -81,7 +59,9 @@ def test_a_change_reaches_the_device(lab: Lab, operator: Operator) -> None:
 
     shown = device.get("/config").json()
     assert {"Value": "x", "Unencrypted": True, "OnChanged": ["/h"]} == shown["a"]
-    assert shown == operator.send("GET", "device-1/config/").json()
+    newest = operator.send("GET", "device-1/config/").json()["config"][0]
+    assert {"name": "a", "value": "x", "unencrypted": True, "on-changed": ["/h"]} in newest["files"]
+    assert {"a", "kept"} == {file["name"] for file in newest["files"]}
     assert 200 == operator.send("DELETE", "device-1/config/kept/").status_code
     assert 404 == operator.send("DELETE", "device-1/config/kept/").status_code
     assert {"a"} == set(device.get("/config").json())

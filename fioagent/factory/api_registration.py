@@ -1,0 +1,56 @@
+"""Operator API: devices register, as lmp-device-register does it or with a certificate."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import partial
+from pathlib import Path
+
+from flask import Flask, Response
+
+from fioagent.factory import devices, registration, registry
+from fioagent.factory.answers import as_json, json_object
+from fioagent.factory.certificates import Authority, as_datetime
+from fioagent.factory.errors import RefusedError
+from fioagent.factory.fioctl import describe
+from fioagent.factory.office import Office
+from fioagent.factory.store import factory_name
+
+
+def add_routes(app: Flask, office: Office) -> None:
+    office.of_factory(app, "POST", "/ota/devices/", partial(_register, office))
+    office.of_factory(app, "PUT", "/ota/devices/", partial(_adopt, office))
+
+
+def _register(office: Office, db: sqlite3.Connection, now: float) -> Response:
+    """201 with the files that the device writes."""
+    body = json_object()
+    asked = registration.read(body, factory_name(db))
+    if body.get("uuid") != asked.identity.uuid:
+        raise RefusedError(400, "Invalid 'uuid': it must be the CN of the CSR")
+    registry.add(db, asked.identity, asked.name, asked.group, now)
+    files = registration.files(asked, _issuer(office), office.paths.root, office.gateway(), now)
+    return as_json(201, files)
+
+
+def _adopt(office: Office, db: sqlite3.Connection, now: float) -> Response:
+    """201: a device whose certificate somebody else has signed, with one of the device CAs."""
+    body = json_object()
+    pem, name, group = (body.get(field) or "" for field in ("client.pem", "name", "group"))
+    if not pem:
+        raise RefusedError(400, "Missing required field 'client.pem'")
+    if not all(isinstance(text, str) for text in (pem, name, group)):
+        raise RefusedError(400, "Invalid data type: client.pem, name and group are texts")
+    factory = factory_name(db)
+    identity = registration.read_certificate(pem, factory, _trusted(office), as_datetime(now))
+    registry.add(db, identity, name or identity.uuid, group, now)
+    device = devices.find(db, identity.uuid, now)
+    return as_json(201, describe(device, factory) if device else {})
+
+
+def _issuer(office: Office) -> Authority:
+    return office.paths.authority("online-ca")
+
+
+def _trusted(office: Office) -> tuple[Path, ...]:
+    return office.paths.device_cas()
