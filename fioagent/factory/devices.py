@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from fioagent.factory.certificates import load_public_key, public_pem
@@ -73,12 +74,20 @@ def all_uuids(db: sqlite3.Connection) -> list[str]:
     return [row["uuid"] for row in db.execute("SELECT uuid FROM devices ORDER BY created_at, uuid")]
 
 
-def register(db: sqlite3.Connection, uuid: str, public_key: str, now: float) -> None:
-    """sqlite3.IntegrityError: the uuid is taken."""
+def register(
+    db: sqlite3.Connection, uuid: str, public_key: str, now: float, certificate: str = ""
+) -> None:
+    """``certificate``: PEM, if it is known. sqlite3.IntegrityError: the uuid is taken."""
     db.execute(
-        "INSERT INTO devices (uuid, public_key, created_at) VALUES (?, ?, ?)",
-        (uuid, public_key, int(now)),
+        "INSERT INTO devices (uuid, public_key, created_at, certificate) VALUES (?, ?, ?, ?)",
+        (uuid, public_key, int(now), certificate),
     )
+
+
+def certificate(db: sqlite3.Connection, uuid: str) -> x509.Certificate | None:
+    """What the device came with last, or was registered with; None: never seen, or no such."""
+    row = db.execute("SELECT certificate FROM devices WHERE uuid = ?", (uuid,)).fetchone()
+    return x509.load_pem_x509_certificate(row[0].encode()) if row and row[0] else None
 
 
 def admit(
@@ -189,9 +198,14 @@ def denied_keys(db: sqlite3.Connection, uuid: str) -> list[str]:
     return [row["public_key"] for row in rows]
 
 
-def saw(db: sqlite3.Connection, uuid: str, headers: Mapping[str, str], now: float) -> None:
-    """A check-in: a header that is missing keeps what was known."""
-    db.execute("UPDATE devices SET last_seen = ? WHERE uuid = ?", (int(now), uuid))
+def saw(
+    db: sqlite3.Connection, uuid: str, certificate: str, headers: Mapping[str, str], now: float
+) -> None:
+    """A check-in with a ``certificate`` (PEM): a header that is missing keeps what was known."""
+    db.execute(
+        "UPDATE devices SET last_seen = ?, certificate = ? WHERE uuid = ?",
+        (int(now), certificate, uuid),
+    )
     for header, column in CHECK_IN_HEADERS.items():
         if header in headers:
             db.execute(

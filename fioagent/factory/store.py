@@ -34,7 +34,8 @@ CREATE TABLE devices (
   docker_apps TEXT NOT NULL DEFAULT '',
   ostree_hash TEXT NOT NULL DEFAULT '',
   tag TEXT NOT NULL DEFAULT '',
-  target_name TEXT NOT NULL DEFAULT ''
+  target_name TEXT NOT NULL DEFAULT '',
+  certificate TEXT NOT NULL DEFAULT ''  -- PEM; the one it came with last, or was registered with
 );
 CREATE TABLE denied_keys (
   uuid TEXT NOT NULL, public_key TEXT NOT NULL, denied_at INTEGER NOT NULL,
