@@ -44,11 +44,17 @@ class Authority:
         extensions: Sequence[Extension],
         validity: Validity,
     ) -> x509.Certificate:
-        """A certificate below this one, with an authority key identifier if we have a key id."""
-        own_id = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-        issuer_id = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own_id.value)
-        extensions = [*extensions, (issuer_id, False)]
+        """A certificate below this one, with an authority key identifier."""
+        extensions = [*extensions, (self.key_identifier(), False)]
         return build(subject, public_key, self.certificate.subject, self.key, extensions, validity)
+
+    def key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        """As our own certificate has it; made of the key if it has none."""
+        try:
+            own = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        except x509.ExtensionNotFound:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own.value)
 
 
 def build(  # noqa: PLR0913  # the parts of a certificate; a class for them would be used here only
@@ -116,7 +122,16 @@ def subject_name(common_name: str, organizational_unit: str) -> x509.Name:
 
 def common_name(certificate: x509.Certificate) -> str:
     """The subject's CN, which is the device's uuid; empty without one."""
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return _of_subject(certificate, NameOID.COMMON_NAME)
+
+
+def organizational_unit(certificate: x509.Certificate) -> str:
+    """The subject's OU, which is the factory's name; empty without one."""
+    return _of_subject(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME)
+
+
+def _of_subject(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> str:
+    names = certificate.subject.get_attributes_for_oid(oid)
     return str(names[0].value) if names else ""
 
 

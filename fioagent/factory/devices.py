@@ -84,6 +84,10 @@ def register(
     )
 
 
+def is_known(db: sqlite3.Connection, uuid: str) -> bool:
+    return db.execute("SELECT 1 FROM devices WHERE uuid = ?", (uuid,)).fetchone() is not None
+
+
 def certificate(db: sqlite3.Connection, uuid: str) -> x509.Certificate | None:
     """What the device came with last, or was registered with; None: never seen, or no such."""
     row = db.execute("SELECT certificate FROM devices WHERE uuid = ?", (uuid,)).fetchone()

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from flask import Flask, Response, request
 
-from fioagent.factory import configs, devices, events, remote_actions
+from fioagent.factory import certs, configs, devices, events, remote_actions
 from fioagent.factory.answers import as_json, drop, message, new_app, nothing, peer, text
 from fioagent.factory.devices import Admission, Device
 from fioagent.factory.store import Store, read_knobs
@@ -90,6 +90,9 @@ def _serve(store: Store, handler: Handler, now: float) -> Response:
     if client is None:
         return text(403, "no client certificate provided")
     with store.write() as db:
+        ca = certs.issuer(db, client.certificate_pem)
+        if ca is None or ca.state == certs.REVOKED:
+            return drop()  # the connection is older than the revocation
         knobs = read_knobs(db)
         refusal = _admit(db, client, knobs, now)
         if refusal is not None:
@@ -108,6 +111,10 @@ def _admit(
         answer = text(429, "Too many requests")
         answer.headers["Retry-After"] = str(wait_s)
         return answer
+    if not devices.is_known(db, client.name):
+        refusal = certs.registration_refusal(db, client.certificate_pem)
+        if refusal:
+            return text(403, f"Device({client.name}) cannot be registered: {refusal}")
     admission = devices.admit(db, client.name, client.public_key, knobs, now)
     if admission is Admission.OLD_KEY:
         return _refused(knobs["old_key"], f"The key of Device({client.name}) has been replaced")

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fioagent.factory import configs, devices, events, fioctl, pki, provision, remote_actions
-from fioagent.factory.certificates import key_digest
+from fioagent.factory import certs, configs, devices, events, fioctl, pki, provision
+from fioagent.factory import remote_actions as actions
+from fioagent.factory.certificates import Authority, certificate_pem, key_digest
 from fioagent.factory.configs import Entries
+from fioagent.factory.desk import FactoryDesk, open_cloud, take_ownership
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.gateway import Clock
 from fioagent.factory.server import Address
@@ -55,8 +57,17 @@ class Factory:
         self._urls: Urls | None = None
 
     @classmethod
-    def create(cls, path: Path, name: str = "lab-factory", clock: Clock = time.time) -> Factory:
+    def create(
+        cls,
+        path: Path,
+        name: str = "lab-factory",
+        clock: Clock = time.time,
+        *,
+        own_pki: bool = True,
+    ) -> Factory:
         """A new factory in ``path``, which is made if need be.
+
+        Without ``own_pki`` it has the shared PKI, until somebody takes ownership.
 
         Raises:
             FactoryError: there is something in ``path``, or the name will not do.
@@ -72,12 +83,14 @@ class Factory:
             if any(path.iterdir()):
                 raise FactoryError(f"cannot create a factory in {path}: it is not empty")
             path.chmod(0o700)
-            paths = pki.Paths(path)
-            pki.create(paths, name)
-            Store.create(paths.database, name)
+            factory = cls(path, clock)
+            Store.create(factory.paths.database, name)
+            open_cloud(factory.store, factory.paths)
+            if own_pki:
+                take_ownership(factory.desk, factory.paths)
         except OSError as error:
             raise FactoryError(f"cannot create a factory in {path}: {error.strerror}") from error
-        return cls(path, clock)
+        return factory
 
     @classmethod
     def open(cls, path: Path, clock: Clock = time.time) -> Factory:
@@ -94,6 +107,16 @@ class Factory:
     def name(self) -> str:
         with self.store.read() as db:
             return factory_name(db)
+
+    @property
+    def desk(self) -> FactoryDesk:
+        """The cloud's API of certificates, without a server between."""
+        return FactoryDesk(self.store, self.paths, self._clock)
+
+    def authority(self, name: str) -> Authority:
+        """The device CA called online-ca, local-ca or foreign-ca. FactoryError: there is none."""
+        with self.store.read() as db:
+            return certs.authority(db, self.paths, name)
 
     # --- servers ---
 
@@ -135,11 +158,12 @@ class Factory:
         uuid: str | None = None,
         *,
         hardware_id: str = provision.DEFAULT_HARDWARE_ID,
-        ca: str = "local-ca",
+        ca: str | None = None,
         make_hsm: provision.MakeHsm | None = None,
     ) -> provision.Device:
         """A device directory with a credential of its own, known to the gateway.
 
+        ``ca``: local-ca or online-ca; by default the local one if ``pki/`` has it.
         The key is in the token that ``make_hsm``, one of ``hsm.MAKERS``, makes; else in a file.
 
         Raises:
@@ -158,11 +182,13 @@ class Factory:
                 factory=factory_name(db),
                 gateway=urls.gateway,
                 est=urls.est,
-                root=self.paths.root.read_bytes(),
+                root=certificate_pem(certs.root(db)),
                 hardware_id=hardware_id,
             )
+            authority = certs.authority(db, self.paths, ca or certs.usual_ca(self.paths))
+            certs.check_may_issue(db, authority.certificate)
             device = provision.make_device(
-                directory, uuid, registration, self.paths.authority(ca), self._clock(), make_hsm
+                directory, uuid, registration, authority, self._clock(), make_hsm
             )
             issued = (device.sota / "client.pem").read_text()
             devices.register(db, device.uuid, device.public_key, self._clock(), issued)
@@ -289,10 +315,10 @@ class Factory:
         with self.store.read() as db:
             return events.updates(db, uuid)
 
-    def remote_actions(self, uuid: str) -> list[remote_actions.Run]:
+    def remote_actions(self, uuid: str) -> list[actions.Run]:
         """Runs that the device has reported, in the order in which they began."""
         with self.store.read() as db:
-            return remote_actions.of_device(db, uuid)
+            return actions.of_device(db, uuid)
 
     def outbox(self) -> list[dict[str, object]]:
         """What an event queue would have been sent: DEVICE_PUBKEY_CHANGE."""

@@ -75,6 +75,14 @@ CREATE TABLE artifacts (                -- content is NULL until it was sent
 );
 CREATE TABLE hits (uuid TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX hits_by_device ON hits (uuid, at);
+CREATE TABLE certs (                    -- root-crt, tls-crt, est-tls-crt: what is served and shown
+  name TEXT PRIMARY KEY, pem TEXT NOT NULL
+);
+CREATE TABLE device_cas (
+  serial TEXT PRIMARY KEY,              -- decimal; it has up to 160 bits
+  pem TEXT NOT NULL,
+  state TEXT NOT NULL                   -- active, disabled, revoked
+);
 """
 
 
@@ -164,6 +172,16 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def factory_name(db: sqlite3.Connection) -> str:
     return str(db.execute("SELECT value FROM meta WHERE name = 'factory'").fetchone()[0])
+
+
+def read_meta(db: sqlite3.Connection, name: str) -> str:
+    """A single fact about the factory; empty if it was never set."""
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return str(row["value"]) if row else ""
+
+
+def set_meta(db: sqlite3.Connection, name: str, value: str) -> None:
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
 
 def read_knobs(db: sqlite3.Connection) -> Mapping[str, str]:

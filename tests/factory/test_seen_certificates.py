@@ -48,8 +48,9 @@ def test_a_registered_device_is_known_by_its_certificate_before_it_comes(
 def test_the_issuer_is_the_ca_that_signed_not_one_of_its_name(lab: Lab) -> None:
     """Name and signature: there may be two CAs of one name."""
     mine, namesake = lab.credential(), lab.credential("device-2", ca="online-ca")
-    paths = lab.factory.paths
-    cas = [paths.authority(name).certificate for name in ("foreign-ca", "online-ca", "local-ca")]
+    cas = [
+        lab.factory.authority(name).certificate for name in ("foreign-ca", "online-ca", "local-ca")
+    ]
 
     assert cas[2] == issuer_of(mine.certificate, cas)
     assert cas[1] == issuer_of(namesake.certificate, cas)
