@@ -22,7 +22,7 @@ NOTICE: Final = "This is a lab factory for tests. It is not for production."
 
 
 def init(args: argparse.Namespace) -> int:
-    factory = Factory.create(args.dir, args.name)
+    factory = Factory.create(args.dir, args.name, own_pki=not args.no_pki)
     print(f"created the factory {factory.name} in {factory.paths.directory}")
     return 0
 
