@@ -132,22 +132,34 @@ def test_a_registration_may_be_asked_about(lab: Lab, owner: Owner) -> None:
     assert "" == refusal("online-ca")
 
 
+def new_online_ca(owner: Owner) -> x509.Certificate:
+    wanted = owner.request("ca-csr")
+    new = sign(owner.root(), wanted.subject, public_key=wanted.public_key())
+    assert 200 == owner.change(ca_crt=owner.certs()["ca-crt"] + pem(new)).status_code
+    return new
+
+
 def test_nobody_signs_with_a_disabled_online_ca(lab: Lab, owner: Owner) -> None:
-    """EST says so, until there is another; a new one takes its place and the old stays trusted."""
+    """EST says so, until there is another."""
     device = lab.device()
-    old = lab.client(lab.credential("device-2", ca="online-ca"))
-    old.get("/config")
     owner.retire("online-ca", DISABLE)
     answer = device.enrol(renewal(device))
     assert (503, True) == (answer.status_code, "online-ca" in answer.text)
 
-    wanted = owner.request("ca-csr")
-    new = sign(owner.root(), wanted.subject, public_key=wanted.public_key())
-    assert 200 == owner.change(ca_crt=owner.certs()["ca-crt"] + pem(new)).status_code
+    new = new_online_ca(owner)
 
     (issued,) = certificates(device.enrol(renewal(device)))
     issued.verify_directly_issued_by(new)
-    assert 204 == old.get("/config").status_code
+
+
+def test_a_new_online_ca_signs_and_the_one_before_stays_trusted(lab: Lab, owner: Owner) -> None:
+    old = lab.client(lab.credential(ca="online-ca"))
+    old.get("/config")
+
+    new = new_online_ca(owner)
+
+    (issued,) = certificates(old.enrol(renewal(old)))
+    issued.verify_directly_issued_by(new)
     assert 204 == lab.client(old.credential).get("/config").status_code
 
 
