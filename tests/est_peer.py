@@ -19,6 +19,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
+from tests import cloud
 from tests.token_world import TokenWorld
 from tests.world import World
 
@@ -76,7 +77,7 @@ class Peer:
     ) -> x509.Certificate:
         now = datetime.now(timezone.utc).replace(microsecond=0)
         extensions = [(each.value, each.critical) for each in request.extensions]
-        return self._world.factory.paths.authority(ca).sign(
+        return self._world.factory.authority(ca).sign(
             request.subject, request.public_key(), extensions, (now, now + timedelta(days=365))
         )
 
@@ -134,9 +135,8 @@ def serving(
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the library's name
             """Nothing."""
 
-    cloud = world.factory.paths.cloud
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cloud / "est-tls.pem", cloud / "est-tls.key")
+    context.load_cert_chain(*cloud.pair(world.factory, "est-tls-crt"))
     context.maximum_version = newest
     with _QuietServer(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)

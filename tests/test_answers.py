@@ -26,6 +26,7 @@ from fioagent.errors import (
 from fioagent.est import HttpEst
 from fioagent.gateway import HttpGateway
 from fioagent.http import MAX_BODY, Session
+from tests import cloud
 from tests.world import World
 
 OK_TYPE = "application/pkcs7-mime; smime-type=certs-only"
@@ -78,9 +79,8 @@ def connect(world: World) -> Iterator[Connect]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the library's name
             """Nothing."""
 
-    cloud = world.factory.paths.directory / "cloud"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cloud / "est-tls.pem", cloud / "est-tls.key")
+    context.load_cert_chain(*cloud.pair(world.factory, "est-tls-crt"))
     with QuietServer(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))

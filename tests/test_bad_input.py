@@ -25,7 +25,7 @@ from fioagent import agent
 from fioagent.errors import CredentialRefusedError, PeerError, TemporaryError
 from fioagent.factory import Factory
 from fioagent.rotation.rotator import Result
-from tests import needs
+from tests import cloud, needs
 from tests.aftermath import check_never_begun, check_open, check_over, left, told
 from tests.power import PowerCutError, StopAt, rotate, rotate_with
 from tests.world import StoppedClock, World
@@ -601,10 +601,7 @@ def test_gateway_that_keeps_its_lock_on_the_way_back(
             assert (world.storage / "pkey.certs-1.pem").exists()
             if configured:
                 world.check_every_value_opens_with_a_key_at_hand()
-    trusted = own.factory.paths.directory / "pki" / "local-ca.pem"
-    foreign = own.factory.paths.directory / "cloud" / "foreign-ca.pem"
-    trusted.chmod(0o600)
-    trusted.write_bytes(trusted.read_bytes() + foreign.read_bytes())
+    cloud.trust(own.factory, own.factory.authority("foreign-ca").certificate)
 
     with own.factory.serving():
         ran = world.rotate()

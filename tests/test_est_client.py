@@ -264,8 +264,7 @@ def test_a_wait_until_a_date_outlives_the_process(world: World, peer: Peer, form
 def test_cacerts_are_checked_by_and_not_trusted(world: World, peer: Peer) -> None:
     """Not one byte of the trust file changes; the CA is one that the trust file leads to."""
     before = (world.storage / "root.crt").read_bytes()
-    paths = world.factory.paths
-    chain = [paths.authority("foreign-ca").certificate, paths.authority("online-ca").certificate]
+    chain = [world.factory.authority(ca).certificate for ca in ("foreign-ca", "online-ca")]
     peer.answers["/cacerts"] = lambda _: packed(*chain)
     set_est(world, "require_chain = true")
 
@@ -275,7 +274,7 @@ def test_cacerts_are_checked_by_and_not_trusted(world: World, peer: Peer) -> Non
 
 
 def test_a_ca_is_not_trusted_because_the_server_names_it(world: World, peer: Peer) -> None:
-    foreign = world.factory.paths.authority("foreign-ca").certificate
+    foreign = world.factory.authority("foreign-ca").certificate
     peer.answers["/cacerts"] = lambda _: packed(foreign)
     peer.answers["/simplereenroll"] = lambda got: packed(
         peer.issue(got.request, "foreign-ca"), foreign
@@ -488,7 +487,7 @@ def test_a_proxy_of_another_kind_matters_only_where_it_is_used(world: World) -> 
 def test_the_est_server_may_have_a_trust_file_of_its_own(world: World, tmp_path: Path) -> None:
     """It counts for that server alone."""
     other = tmp_path / "other.pem"
-    foreign = world.factory.paths.authority("foreign-ca").certificate
+    foreign = world.factory.authority("foreign-ca").certificate
     other.write_bytes(made.pem(foreign))
     set_est(world, f'trust_file = "{other}"')
     told(world.rotate("--id", "certs-1"), 75, "cannot trust localhost:")

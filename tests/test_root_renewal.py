@@ -13,13 +13,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fioagent import agent, rootrenewal
 from fioagent.disk import LocalDisk
 from fioagent.factory import Factory
 from fioagent.model import RotationId
 from fioagent.ports import Disk
+from tests import cloud
 from tests.aftermath import told
 from tests.est_peer import Answer, Peer, packed, serving
 from tests.handlers import Handlers
@@ -129,7 +130,7 @@ def test_a_new_root_whose_key_the_old_one_has_signed_is_trusted_beside_it(
     world.check_reachable()
 
 
-@pytest.mark.parametrize("first", ["pki/tls-crt", "cloud/est-tls.pem"], ids=["gateway", "est"])
+@pytest.mark.parametrize("first", ["tls-crt", "est-tls-crt"], ids=["gateway", "est"])
 def test_the_old_root_goes_when_gateway_and_est_server_have_left_it(
     tmp_path: Path, first: str
 ) -> None:
@@ -142,15 +143,15 @@ def test_the_old_root_goes_when_gateway_and_est_server_have_left_it(
         with serving(world) as peer:
             lists(peer, old, new.itself, new.with_old)
             renew(world, peer)
-    _move(factory.paths.directory / first, new)
+    _move(factory, first, new)
     with factory.serving(), serving(world) as peer:
         lists(peer, new.itself)
         told(world.fioagent("renew-root", peer.url, "roots-2"), 75, "cannot trust localhost")
         assert trusted(world) == [digest(old), digest(new.itself)]
         assert told_operators(world, "roots-2") == []
         world.check_reachable()
-    for each in ("pki/tls-crt", "cloud/est-tls.pem"):
-        _move(factory.paths.directory / each, new)
+    for each in ("tls-crt", "est-tls-crt"):
+        _move(factory, each, new)
     with factory.serving(), serving(world) as peer:
         lists(peer, new.itself)
         assert f"trusted no more: {_subject(old)}" in renew(world, peer, "roots-2")
@@ -165,9 +166,9 @@ def _subject(certificate: x509.Certificate) -> str:
     return certificate.subject.rfc4514_string()
 
 
-def _move(path: Path, new: NextRoot) -> None:
+def _move(factory: Factory, name: str, new: NextRoot) -> None:
     """A server gets a certificate under the new root."""
-    before = x509.load_pem_x509_certificate(path.read_bytes())
+    before = x509.load_pem_x509_certificate(cloud.pair(factory, name)[0].read_bytes())
     builder = (
         x509.CertificateBuilder()
         .subject_name(before.subject)
@@ -182,7 +183,7 @@ def _move(path: Path, new: NextRoot) -> None:
             builder = builder.add_extension(each.value, each.critical)
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(new.key.public_key())
     signed = builder.add_extension(issuer, critical=False).sign(new.key, hashes.SHA256())
-    path.write_bytes(signed.public_bytes(Encoding.PEM))
+    cloud.put(factory, name, signed)
 
 
 def _another_name(factory: Factory) -> list[x509.Certificate]:
@@ -258,7 +259,7 @@ def test_it_is_told_in_json_too(world: World, peer: Peer) -> None:
 
 
 def test_a_list_without_any_root_changes_nothing(world: World, peer: Peer) -> None:
-    lists(peer, world.factory.paths.authority("online-ca").certificate)
+    lists(peer, world.factory.authority("online-ca").certificate)
 
     told(world.fioagent("renew-root", peer.url, "roots-1"), 1, "lists none that may be trusted")
 

@@ -164,7 +164,7 @@ def let_it_expire(world: World) -> None:
         for each in old.extensions
         if not isinstance(each.value, x509.AuthorityKeyIdentifier)
     ]
-    made = world.factory.paths.authority("local-ca").sign(
+    made = world.factory.authority("local-ca").sign(
         old.subject, old.public_key(), extensions, (end - 10 * DAY, end)
     )
     (world.storage / "client.pem").write_bytes(made.public_bytes(Encoding.PEM))

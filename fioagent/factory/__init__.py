@@ -7,8 +7,9 @@ pass on the other. See ``docs/factory.md``.
 from __future__ import annotations
 
 try:
+    from fioagent.factory.device_view import DeviceView
     from fioagent.factory.errors import FactoryError, LockedError
-    from fioagent.factory.lab import DeviceView, Factory
+    from fioagent.factory.lab import Factory
     from fioagent.factory.provision import Device
     from fioagent.factory.serving import Urls
     from fioagent.factory.traffic import Request

@@ -13,6 +13,7 @@ from typing import Final
 from flask import Flask, Response, request
 
 from fioagent.factory import (
+    api_certs,
     api_configs,
     api_devices,
     api_groups,
@@ -26,6 +27,7 @@ from fioagent.factory.office import Office
 from fioagent.factory.traffic import Traffic
 
 PARTS: Final[tuple[Callable[[Flask, Office], None], ...]] = (
+    api_certs.add_routes,
     api_devices.add_routes,
     api_configs.add_routes,
     api_groups.add_routes,

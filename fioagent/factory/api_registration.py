@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from functools import partial
-from pathlib import Path
 
 from flask import Flask, Response
 
-from fioagent.factory import devices, registration, registry
+from fioagent.factory import certs, devices, registration, registry
 from fioagent.factory.answers import as_json, json_object
-from fioagent.factory.certificates import Authority, as_datetime
+from fioagent.factory.certificates import as_datetime
 from fioagent.factory.errors import RefusedError
 from fioagent.factory.fioctl import describe
 from fioagent.factory.office import Office
@@ -19,7 +18,7 @@ from fioagent.factory.store import factory_name
 
 def add_routes(app: Flask, office: Office) -> None:
     office.of_factory(app, "POST", "/ota/devices/", partial(_register, office))
-    office.of_factory(app, "PUT", "/ota/devices/", partial(_adopt, office))
+    office.of_factory(app, "PUT", "/ota/devices/", _adopt)
 
 
 def _register(office: Office, db: sqlite3.Connection, now: float) -> Response:
@@ -28,12 +27,13 @@ def _register(office: Office, db: sqlite3.Connection, now: float) -> Response:
     asked = registration.read(body, factory_name(db))
     if body.get("uuid") != asked.identity.uuid:
         raise RefusedError(400, "Invalid 'uuid': it must be the CN of the CSR")
-    registry.add(db, asked.identity, asked.name, asked.group, now)
-    files = registration.files(asked, _issuer(office), office.paths.root, office.gateway(), now)
+    authority = certs.authority(db, office.paths, "online-ca")
+    files = registration.files(asked, authority, certs.root(db), office.gateway(), now)
+    registry.add(db, asked.identity, asked.name, asked.group, now, files["client.pem"])
     return as_json(201, files)
 
 
-def _adopt(office: Office, db: sqlite3.Connection, now: float) -> Response:
+def _adopt(db: sqlite3.Connection, now: float) -> Response:
     """201: a device whose certificate somebody else has signed, with one of the device CAs."""
     body = json_object()
     pem, name, group = (body.get(field) or "" for field in ("client.pem", "name", "group"))
@@ -42,15 +42,9 @@ def _adopt(office: Office, db: sqlite3.Connection, now: float) -> Response:
     if not all(isinstance(text, str) for text in (pem, name, group)):
         raise RefusedError(400, "Invalid data type: client.pem, name and group are texts")
     factory = factory_name(db)
-    identity = registration.read_certificate(pem, factory, _trusted(office), as_datetime(now))
-    registry.add(db, identity, name or identity.uuid, group, now)
+    identity = registration.read_certificate(pem, factory, as_datetime(now))
+    if refusal := certs.registration_refusal(db, pem):
+        raise RefusedError(400, f"cannot register client.pem: {refusal}")
+    registry.add(db, identity, name or identity.uuid, group, now, pem)
     device = devices.find(db, identity.uuid, now)
     return as_json(201, describe(device, factory) if device else {})
-
-
-def _issuer(office: Office) -> Authority:
-    return office.paths.authority("online-ca")
-
-
-def _trusted(office: Office) -> tuple[Path, ...]:
-    return office.paths.device_cas()

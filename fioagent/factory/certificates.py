@@ -7,13 +7,14 @@ certificates a factory has, and with which extensions, is the business of those 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -43,11 +44,17 @@ class Authority:
         extensions: Sequence[Extension],
         validity: Validity,
     ) -> x509.Certificate:
-        """A certificate below this one, with an authority key identifier if we have a key id."""
-        own_id = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-        issuer_id = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own_id.value)
-        extensions = [*extensions, (issuer_id, False)]
+        """A certificate below this one, with an authority key identifier."""
+        extensions = [*extensions, (self.key_identifier(), False)]
         return build(subject, public_key, self.certificate.subject, self.key, extensions, validity)
+
+    def key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        """As our own certificate has it; made of the key if it has none."""
+        try:
+            own = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        except x509.ExtensionNotFound:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own.value)
 
 
 def build(  # noqa: PLR0913  # the parts of a certificate; a class for them would be used here only
@@ -70,6 +77,19 @@ def build(  # noqa: PLR0913  # the parts of a certificate; a class for them woul
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical=critical)
     return builder.sign(issuer_key, hashes.SHA256())
+
+
+def issuer_of(
+    certificate: x509.Certificate, authorities: Iterable[x509.Certificate]
+) -> x509.Certificate | None:
+    """The one of ``authorities`` that has issued it: by its name and by its key."""
+    for authority in authorities:
+        try:
+            certificate.verify_directly_issued_by(authority)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            continue
+        return authority
+    return None
 
 
 def load_authority(certificate: Path, key: Path) -> Authority:
@@ -102,7 +122,16 @@ def subject_name(common_name: str, organizational_unit: str) -> x509.Name:
 
 def common_name(certificate: x509.Certificate) -> str:
     """The subject's CN, which is the device's uuid; empty without one."""
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return _of_subject(certificate, NameOID.COMMON_NAME)
+
+
+def organizational_unit(certificate: x509.Certificate) -> str:
+    """The subject's OU, which is the factory's name; empty without one."""
+    return _of_subject(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME)
+
+
+def _of_subject(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> str:
+    names = certificate.subject.get_attributes_for_oid(oid)
     return str(names[0].value) if names else ""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fioagent
-from fioagent.factory import cli_devices
+from fioagent.factory import cli_devices, cli_keys
 from fioagent.factory import commands as do
 from fioagent.factory.arguments import (
     Command,
@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_config_commands(commands)
     _add_other_commands(commands)
     cli_devices.add(commands)
+    cli_keys.add(commands)
     return parser
 
 
@@ -54,6 +55,11 @@ def _add_factory_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = command(commands, "init", do.init, "create a factory", "init lab --name my-factory")
     add_dir(parser)
     parser.add_argument("--name", default="lab-factory", help="the factory's name (%(default)s)")
+    parser.add_argument(
+        "--no-pki",
+        action="store_true",
+        help="leave it with the shared PKI, for `keys ca create` or the API to take ownership",
+    )
 
     parser = command(
         commands, "serve", do.serve, "run the servers", "serve lab --gateway 127.0.0.1:8443"
@@ -90,8 +96,7 @@ def _add_device_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--ca",
         choices=["local-ca", "online-ca"],
-        default="local-ca",
-        help="who signs (%(default)s)",
+        help="who signs; default: the local CA of DIR/pki, else the online CA",
     )
     _add_token(parser)
 

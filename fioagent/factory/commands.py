@@ -11,10 +11,11 @@ from typing import Final
 
 from fioagent.factory import events
 from fioagent.factory.certificates import key_digest
+from fioagent.factory.device_view import DeviceView
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.hsm import LABEL, MAKERS, PIN
 from fioagent.factory.knobs import KNOBS
-from fioagent.factory.lab import DeviceView, Factory
+from fioagent.factory.lab import Factory
 from fioagent.factory.serving import SERVERS, SIGN
 from fioagent.factory.traffic import SHORT_DIGEST
 
@@ -22,7 +23,7 @@ NOTICE: Final = "This is a lab factory for tests. It is not for production."
 
 
 def init(args: argparse.Namespace) -> int:
-    factory = Factory.create(args.dir, args.name)
+    factory = Factory.create(args.dir, args.name, own_pki=not args.no_pki)
     print(f"created the factory {factory.name} in {factory.paths.directory}")
     return 0
 

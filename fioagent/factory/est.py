@@ -8,6 +8,7 @@ a replaced key may enrol, as with estserver.
 from __future__ import annotations
 
 import base64
+import sqlite3
 import textwrap
 from collections.abc import Mapping
 from datetime import timedelta
@@ -18,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import ExtensionOID, NameOID
 from flask import Flask, Response, request
 
-from fioagent.factory.answers import new_app, peer, text
+from fioagent.factory import certs, devices
+from fioagent.factory.answers import drop, new_app, peer, text
 from fioagent.factory.certificates import (
     SERVER_AUTH,
     Authority,
@@ -28,10 +30,12 @@ from fioagent.factory.certificates import (
     new_key,
     validity,
 )
+from fioagent.factory.certs import CertsError
 from fioagent.factory.csr import CsrError, check_same_device, check_signature, decode
 from fioagent.factory.gateway import Clock
 from fioagent.factory.pki import Paths
 from fioagent.factory.store import Store, read_knobs
+from fioagent.factory.tls import Peer
 from fioagent.factory.traffic import Traffic
 
 BASE: Final = "/.well-known/est"
@@ -46,46 +50,53 @@ EMPTY_PKCS7: Final = bytes.fromhex(
 
 def create_app(store: Store, traffic: Traffic, paths: Paths, clock: Clock) -> Flask:
     app = new_app("est", traffic)
+    app.register_error_handler(CertsError, _no_authority)
 
     @app.get(f"{BASE}/cacerts")
     def cacerts() -> Response:
-        return _cacerts(paths, _knobs(store))
+        with store.read() as db:
+            return _cacerts(db, paths, read_knobs(db))
 
     @app.post(f"{BASE}/simpleenroll")
     def simpleenroll() -> Response:
         # As estserver: any trusted certificate may enrol any name.
-        return _enrol(paths, _knobs(store), clock(), same_device=False)
+        with store.read() as db:
+            return _enrol(db, paths, clock(), same_device=False)
 
     @app.post(f"{BASE}/simplereenroll")
     def simplereenroll() -> Response:
-        return _enrol(paths, _knobs(store), clock(), same_device=True)
+        with store.read() as db:
+            return _enrol(db, paths, clock(), same_device=True)
 
     return app
 
 
-def _knobs(store: Store) -> Mapping[str, str]:
-    with store.read() as db:
-        return read_knobs(db)
+def _no_authority(error: CertsError) -> Response:
+    """Nobody to sign with: the operator has opted out of an online CA, or disabled it."""
+    return text(503, str(error))
 
 
-def _cacerts(paths: Paths, knobs: Mapping[str, str]) -> Response:
+def _cacerts(db: sqlite3.Connection, paths: Paths, knobs: Mapping[str, str]) -> Response:
     """The root and the CA that issues, as RFC 7030 section 4.1.3 asks; estserver: the root only."""
-    certificates = [x509.load_pem_x509_certificate(paths.root.read_bytes())]
+    certificates = [certs.root(db)]
     if knobs["est_success"] == "200":
-        certificates.append(paths.authority(knobs["est_ca"]).certificate)
+        certificates.append(certs.authority(db, paths, knobs["est_ca"]).certificate)
     return _pkcs7(certificates, knobs, status=200)
 
 
-def _enrol(paths: Paths, knobs: Mapping[str, str], now: float, *, same_device: bool) -> Response:
+def _enrol(db: sqlite3.Connection, paths: Paths, now: float, *, same_device: bool) -> Response:
+    knobs = read_knobs(db)
     client = peer()
     if client is None or client.sent != 1:
         # A chain of two is refused like none at all.
         return text(401, "Client must provide certificate")
+    if refusal := _refuse_by_ca(db, client):
+        return refusal
     content_type = request.headers.get("Content-Type", "")
     if content_type != "application/pkcs10":
         reason = f"Invalid content-type: {content_type}. Must be application/pkcs10"
         return text(400, reason)
-    authority = paths.authority(knobs["est_ca"])
+    authority = certs.authority(db, paths, knobs["est_ca"])
     try:
         csr = decode(request.get_data())
         if same_device:
@@ -97,6 +108,16 @@ def _enrol(paths: Paths, knobs: Mapping[str, str], now: float, *, same_device: b
         return _instead(knobs["est_answer"], int(knobs["est_retry_after_s"]))
     issued = _issue(csr, client.certificate, authority, knobs, now)
     return _pkcs7(issued, knobs, status=int(knobs["est_success"]))
+
+
+def _refuse_by_ca(db: sqlite3.Connection, client: Peer) -> Response | None:
+    ca = certs.issuer(db, client.certificate_pem)
+    if ca is None or ca.state == certs.REVOKED:
+        return drop()  # the connection is older than the revocation
+    if ca.state == certs.DISABLED and not devices.is_known(db, client.name):
+        # Or it would get a certificate of an active CA, and register with that.
+        return text(403, f"The device CA of Device({client.name}) is disabled")
+    return None
 
 
 def _instead(answer: str, retry_after_s: int) -> Response:

@@ -17,7 +17,15 @@ from typing import Any, Final
 
 from flask import Flask, Response, request
 
-from fioagent.factory import config_log, configs, devices, events, remote_actions, tuf_root
+from fioagent.factory import (
+    certs,
+    config_log,
+    configs,
+    devices,
+    events,
+    remote_actions,
+    tuf_root,
+)
 from fioagent.factory.answers import as_json, drop, message, new_app, nothing, peer, text
 from fioagent.factory.devices import Admission, Device
 from fioagent.factory.registration import is_prod
@@ -93,6 +101,9 @@ def _serve(store: Store, handler: Handler, now: float) -> Response:
     if client is None:
         return text(403, "no client certificate provided")
     with store.write() as db:
+        ca = certs.issuer(db, client.certificate_pem)
+        if ca is None or ca.state == certs.REVOKED:
+            return drop()  # the connection is older than the revocation
         knobs = read_knobs(db)
         refusal = _admit(db, client, knobs, now)
         if refusal is not None:
@@ -111,18 +122,29 @@ def _admit(
         answer = text(429, "Too many requests")
         answer.headers["Retry-After"] = str(wait_s)
         return answer
+    if not devices.is_known(db, client.name):
+        refusal = certs.registration_refusal(db, client.certificate_pem)
+        if refusal:
+            return text(403, f"Device({client.name}) cannot be registered: {refusal}")
     admission = devices.admit(db, client.name, client.public_key, knobs, now)
-    if admission is Admission.DENIED:
-        return text(403, f"Device({client.name}) is on the denied list")
+    if refused := _refused_by(admission, client.name, knobs):
+        return refused
     if admission is Admission.REGISTERED and is_prod(client.certificate.subject):
         devices.mark_prod(db, client.name)
-    if admission is Admission.OLD_KEY:
-        return _refused(knobs["old_key"], f"The key of Device({client.name}) has been replaced")
-    if admission is Admission.UNANNOUNCED_KEY:
-        return _refused(knobs["unannounced_key"], f"The key of Device({client.name}) is not known")
-    devices.saw(db, client.name, {k.lower(): v for k, v in request.headers}, now)
+    headers = {k.lower(): v for k, v in request.headers}
+    devices.saw(db, client.name, client.certificate_pem, headers, now)
     if admission is Admission.SWITCHED and knobs["switch_lose_answer"] == "on":
         return drop()
+    return None
+
+
+def _refused_by(admission: Admission, uuid: str, knobs: Mapping[str, str]) -> Response | None:
+    if admission is Admission.DENIED:
+        return text(403, f"Device({uuid}) is on the denied list")
+    if admission is Admission.OLD_KEY:
+        return _refused(knobs["old_key"], f"The key of Device({uuid}) has been replaced")
+    if admission is Admission.UNANNOUNCED_KEY:
+        return _refused(knobs["unannounced_key"], f"The key of Device({uuid}) is not known")
     return None
 
 

@@ -17,7 +17,7 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn, Union
 
@@ -45,15 +45,19 @@ class Hsm:
 
     Attributes:
         module: path of the PKCS#11 module.
-        directory: with its store.
+        directory: with its store, if it is ours to keep.
         env: by which the module finds the store.
         usages: that a new key is made for, in pkcs11-tool's words.
+        label: of the token.
+        pin: of its user.
     """
 
     module: str
     directory: Path
     env: Mapping[str, str]
     usages: tuple[str, ...] = SIGN_AND_DERIVE
+    label: str = LABEL
+    pin: str = field(default=PIN, repr=False)
 
     @property
     def starter(self) -> Path:
@@ -62,13 +66,15 @@ class Hsm:
 
     def initialise(self) -> None:
         """The first slot becomes the token: label and PINs."""
-        self._run("--slot-index", "0", "--init-token", "--label", LABEL, "--so-pin", "env:SO_PIN")
+        self._run(
+            "--slot-index", "0", "--init-token", "--label", self.label, "--so-pin", "env:SO_PIN"
+        )
         login = ["--login", "--login-type", "so", "--so-pin", "env:SO_PIN"]
-        self._run("--token-label", LABEL, *login, "--init-pin", "--new-pin", "env:PIN")
+        self._run("--token-label", self.label, *login, "--init-pin", "--new-pin", "env:PIN")
 
     def tool(self, *arguments: str) -> str:
         """What pkcs11-tool prints, logged in to the token. FactoryError: it has failed."""
-        return self._run("--token-label", LABEL, "--login", "--pin", "env:PIN", *arguments)
+        return self._run("--token-label", self.label, "--login", "--pin", "env:PIN", *arguments)
 
     def make_key(self, identifier: str, label: str = "tls") -> HsmKey:
         kind = ["--keypairgen", "--key-type", "EC:prime256v1", "--sensitive"]
@@ -82,9 +88,9 @@ class Hsm:
             file.flush()
             self.tool("--write-object", file.name, *kind)
 
-    def read(self, kind: str, identifier: str) -> bytes:
-        """DER of a ``cert`` or ``pubkey``."""
-        return self.made_of(b"", "--read-object", "--type", kind, "--id", identifier)
+    def read(self, kind: str, identifier: str, by: str = "--id") -> bytes:
+        """DER of a ``cert`` or ``pubkey``, found ``by`` its id or ``--label``."""
+        return self.made_of(b"", "--read-object", "--type", kind, by, identifier)
 
     def objects(self) -> list[tuple[str, str, str]]:
         """Class, label and id of each, sorted."""
@@ -114,14 +120,14 @@ class Hsm:
     def _run(self, *arguments: str) -> str:
         done = subprocess.run(
             ["pkcs11-tool", "--module", self.module, *arguments],
-            env={**os.environ, **self.env, "PIN": PIN, "SO_PIN": SO_PIN},
+            env={**os.environ, **self.env, "PIN": self.pin, "SO_PIN": SO_PIN},
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode != 0:
             said = (done.stderr.strip() or f"it ended with {done.returncode}").splitlines()[-1]
-            raise FactoryError(f"cannot use the token in {self.directory}: pkcs11-tool: {said}")
+            raise FactoryError(f"cannot use the token {self.label!r}: pkcs11-tool: {said}")
         return done.stdout
 
 
@@ -134,12 +140,12 @@ def field_of(block: str, name: str) -> str:
 class HsmKey(ec.EllipticCurvePrivateKey):
     """A P-256 key in a token, as ``cryptography`` knows keys that it does not hold."""
 
-    def __init__(self, hsm: Hsm, identifier: str) -> None:
+    def __init__(self, hsm: Hsm, identifier: str, by: str = "--id") -> None:
         self._hsm = hsm
-        self._id = identifier
-        public = serialization.load_der_public_key(hsm.read("pubkey", identifier))
+        self._which = by, identifier
+        public = serialization.load_der_public_key(hsm.read("pubkey", identifier, by))
         if not isinstance(public, ec.EllipticCurvePublicKey):
-            raise FactoryError(f"cannot use the key {identifier} in {hsm.directory}: it is not EC")
+            raise FactoryError(f"cannot use the key {identifier} of {hsm.label!r}: it is not EC")
         self._public = public
 
     @property
@@ -160,7 +166,7 @@ class HsmKey(ec.EllipticCurvePrivateKey):
         digest = hashes.Hash(algorithm)
         digest.update(bytes(data))
         form = ["--mechanism", "ECDSA", "--signature-format", "openssl"]
-        return self._hsm.made_of(digest.finalize(), "--sign", "--id", self._id, *form)
+        return self._hsm.made_of(digest.finalize(), "--sign", *self._which, *form)
 
     def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> bytes:
         del algorithm
@@ -168,7 +174,7 @@ class HsmKey(ec.EllipticCurvePrivateKey):
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         how = ["--derive", "--mechanism", "ECDH1-DERIVE"]
-        return self._hsm.made_of(peer, *how, "--id", self._id)
+        return self._hsm.made_of(peer, *how, *self._which)
 
     def private_numbers(self) -> NoReturn:
         raise NotImplementedError("the key does not leave its token")
@@ -186,7 +192,7 @@ class HsmKey(ec.EllipticCurvePrivateKey):
 def softhsm(directory: Path) -> Hsm:
     """A fresh token of SoftHSM 2. FactoryError: something for it is not installed."""
     module = _module(SOFTHSM)
-    _need({"pkcs11-tool": "opensc"})
+    need({"pkcs11-tool": "opensc"})
     (directory / "tokens").mkdir(parents=True)
     configuration = directory / "softhsm2.conf"
     configuration.write_text(f"directories.tokendir = {directory}/tokens\n")
@@ -202,7 +208,7 @@ def swtpm(directory: Path) -> Hsm:
         FactoryError: something for it is not installed, or it does not start.
     """
     module = _module(TPM)
-    _need({"pkcs11-tool": "opensc", "swtpm": "swtpm"})
+    need({"pkcs11-tool": "opensc", "swtpm": "swtpm"})
     (directory / "state").mkdir(parents=True)
     (directory / "store").mkdir()
     port = _two_free_ports()
@@ -244,7 +250,7 @@ def _module(kind: tuple[tuple[str, ...], str]) -> str:
     raise _missing(Path(patterns[0]).name, package)
 
 
-def _need(programs: Mapping[str, str]) -> None:
+def need(programs: Mapping[str, str]) -> None:
     for program, package in programs.items():
         if shutil.which(program) is None:
             raise _missing(program, package)

@@ -14,11 +14,11 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fioagent.factory import (
+    certs,
     configs,
     devices,
     events,
@@ -27,29 +27,18 @@ from fioagent.factory import (
     pki,
     provision,
     registry,
-    remote_actions,
 )
-from fioagent.factory.certificates import key_digest
-from fioagent.factory.configs import Change, Entries
+from fioagent.factory import remote_actions as actions
+from fioagent.factory.certificates import Authority, certificate_pem
+from fioagent.factory.configs import Change
+from fioagent.factory.desk import FactoryDesk, open_cloud, take_ownership
+from fioagent.factory.device_view import DeviceView, view
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.gateway import Clock
 from fioagent.factory.server import Address
 from fioagent.factory.serving import Urls, last_urls, serve
 from fioagent.factory.store import Store, factory_name, read_knobs, set_knob
 from fioagent.factory.traffic import Request, Traffic
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceView:
-    """A device as the factory knows it."""
-
-    uuid: str
-    public_key_pem: str
-    next_public_key_pem: str | None  # the device is locked while there is one
-    denied: tuple[str, ...]  # digests of keys it has had
-    last_seen: int  # unix seconds; 0: never
-    config: Entries  # the device layer only
-    config_public_key_pem: str  # what the layer is said to be encrypted to
 
 
 class Factory:
@@ -62,8 +51,17 @@ class Factory:
         self._urls: Urls | None = None
 
     @classmethod
-    def create(cls, path: Path, name: str = "lab-factory", clock: Clock = time.time) -> Factory:
+    def create(
+        cls,
+        path: Path,
+        name: str = "lab-factory",
+        clock: Clock = time.time,
+        *,
+        own_pki: bool = True,
+    ) -> Factory:
         """A new factory in ``path``, which is made if need be.
+
+        Without ``own_pki`` it has the shared PKI, until somebody takes ownership.
 
         Raises:
             FactoryError: there is something in ``path``, or the name will not do.
@@ -79,12 +77,14 @@ class Factory:
             if any(path.iterdir()):
                 raise FactoryError(f"cannot create a factory in {path}: it is not empty")
             path.chmod(0o700)
-            paths = pki.Paths(path)
-            pki.create(paths, name)
-            Store.create(paths.database, name)
+            factory = cls(path, clock)
+            Store.create(factory.paths.database, name)
+            open_cloud(factory.store, factory.paths)
+            if own_pki:
+                take_ownership(factory.desk, factory.paths)
         except OSError as error:
             raise FactoryError(f"cannot create a factory in {path}: {error.strerror}") from error
-        return cls(path, clock)
+        return factory
 
     @classmethod
     def open(cls, path: Path, clock: Clock = time.time) -> Factory:
@@ -101,6 +101,16 @@ class Factory:
     def name(self) -> str:
         with self.store.read() as db:
             return factory_name(db)
+
+    @property
+    def desk(self) -> FactoryDesk:
+        """The cloud's API of certificates, without a server between."""
+        return FactoryDesk(self.store, self.paths, self._clock)
+
+    def authority(self, name: str) -> Authority:
+        """The device CA called online-ca, local-ca or foreign-ca. FactoryError: there is none."""
+        with self.store.read() as db:
+            return certs.authority(db, self.paths, name)
 
     # --- servers ---
 
@@ -142,11 +152,12 @@ class Factory:
         uuid: str | None = None,
         *,
         hardware_id: str = provision.DEFAULT_HARDWARE_ID,
-        ca: str = "local-ca",
+        ca: str | None = None,
         make_hsm: provision.MakeHsm | None = None,
     ) -> provision.Device:
         """A device directory with a credential of its own, known to the gateway.
 
+        ``ca``: local-ca or online-ca; by default the local one if ``pki/`` has it.
         The key is in the token that ``make_hsm``, one of ``hsm.MAKERS``, makes; else in a file.
 
         Raises:
@@ -165,34 +176,26 @@ class Factory:
                 factory=factory_name(db),
                 gateway=urls.gateway,
                 est=urls.est,
-                root=self.paths.root.read_bytes(),
+                root=certificate_pem(certs.root(db)),
                 hardware_id=hardware_id,
             )
+            authority = certs.authority(db, self.paths, ca or certs.usual_ca(self.paths))
+            certs.check_may_issue(db, authority.certificate)
             device = provision.make_device(
-                directory, uuid, registration, self.paths.authority(ca), self._clock(), make_hsm
+                directory, uuid, registration, authority, self._clock(), make_hsm
             )
-            devices.register(db, device.uuid, device.public_key, self._clock())
+            issued = (device.sota / "client.pem").read_text()
+            devices.register(db, device.uuid, device.public_key, self._clock(), issued)
         return device
 
     def device(self, uuid: str) -> DeviceView:
         """FactoryError: no such device."""
         with self.store.write() as db:
-            return self._view(db, self._find(db, uuid))
+            return view(db, self._find(db, uuid))
 
     def all_devices(self) -> list[DeviceView]:
         with self.store.write() as db:
-            return [self._view(db, self._find(db, uuid)) for uuid in devices.all_uuids(db)]
-
-    def _view(self, db: sqlite3.Connection, device: devices.Device) -> DeviceView:
-        return DeviceView(
-            uuid=device.uuid,
-            public_key_pem=device.public_key,
-            next_public_key_pem=device.next_public_key,
-            denied=tuple(key_digest(key) for key in devices.denied_keys(db, device.uuid)),
-            last_seen=device.last_seen,
-            config=configs.entries(db, "device", device.uuid),
-            config_public_key_pem=configs.encrypted_to(db, device.uuid),
-        )
+            return [view(db, self._find(db, uuid)) for uuid in devices.all_uuids(db)]
 
     def _find(self, db: sqlite3.Connection, uuid: str) -> devices.Device:
         device = devices.find(db, uuid, self._clock())
@@ -311,10 +314,10 @@ class Factory:
         with self.store.read() as db:
             return events.updates(db, uuid)
 
-    def remote_actions(self, uuid: str) -> list[remote_actions.Run]:
+    def remote_actions(self, uuid: str) -> list[actions.Run]:
         """Runs that the device has reported, in the order in which they began."""
         with self.store.read() as db:
-            return remote_actions.of_device(db, uuid)
+            return actions.of_device(db, uuid)
 
     def outbox(self) -> list[dict[str, object]]:
         """What an event queue would have been sent: DEVICE_PUBKEY_CHANGE."""

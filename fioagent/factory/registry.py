@@ -55,10 +55,22 @@ def matching(db: sqlite3.Connection, asked: Mapping[str, str]) -> list[str]:
     return [row["uuid"] for row in rows]
 
 
-def add(db: sqlite3.Connection, identity: Identity, name: str, group: str, now: float) -> None:
-    """RefusedError: uuid or name is taken, the uuid is denied, or there is no such group."""
+def add(  # noqa: PLR0913  # a device, and the moment
+    db: sqlite3.Connection,
+    identity: Identity,
+    name: str,
+    group: str,
+    now: float,
+    certificate: str,
+) -> None:
+    """With its certificate (PEM).
+
+    Raises:
+        RefusedError: uuid or name is taken, the uuid is denied, or there is no such group.
+    """
     check_free(db, identity.uuid)
-    devices.register(db, identity.uuid, identity.public_key, now, is_prod=identity.is_prod)
+    uuid, key = identity.uuid, identity.public_key
+    devices.register(db, uuid, key, now, certificate, is_prod=identity.is_prod)
     rename(db, identity.uuid, name)
     if group:
         put_into_group(db, identity.uuid, group, now)

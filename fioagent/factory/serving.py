@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 from flask import Flask
 
 from fioagent.factory import api, est, gateway, sign
+from fioagent.factory.contexts import Contexts
 from fioagent.factory.errors import FactoryError, RefusedError
 from fioagent.factory.gateway import Clock
 from fioagent.factory.office import Office
 from fioagent.factory.pki import Paths
 from fioagent.factory.server import Address, FactoryServer, is_free, start, stop
-from fioagent.factory.store import Store, read_knobs
-from fioagent.factory.tls import server_context
+from fioagent.factory.store import Store
 from fioagent.factory.traffic import Traffic, open_log
 
 LOOPBACK: Final = "127.0.0.1"
@@ -78,34 +78,11 @@ def _application(
     name: str, paths: Paths, store: Store, traffic: Traffic, clock: Clock
 ) -> tuple[Flask, ContextChoice | None]:
     """The application, and how a new connection finds its TLS context; None for plain HTTP."""
-
-    def contexts(certificate: Path, key: Path) -> dict[str, ssl.SSLContext]:
-        """By the knob ``expired_clients``."""
-        return {
-            value: server_context(certificate, key, paths.device_cas(), any_age=value == "accept")
-            for value in ("refuse", "accept")
-        }
-
-    def knobs() -> Mapping[str, str]:
-        with store.read() as db:
-            return read_knobs(db)
-
     if name == "gateway":
-        tls = contexts(paths.pki / "tls-crt", paths.cloud / "tls.key")
-        app = gateway.create_app(store, traffic, clock)
-        return app, lambda: tls[knobs()["expired_clients"]]
+        return gateway.create_app(store, traffic, clock), Contexts(store, paths, "tls-crt")
     if name == "est":
-        files = {"normal": "est-tls", "foreign-ca": "foreign-tls", "wrong-host": "wrong-host"}
-        choices = {
-            value: contexts(paths.cloud / f"{file}.pem", paths.cloud / f"{file}.key")
-            for value, file in files.items()
-        }
-
-        def choose() -> ssl.SSLContext:
-            turned = knobs()
-            return choices[turned["est_tls"]][turned["expired_clients"]]
-
-        return est.create_app(store, traffic, paths, clock), choose
+        app = est.create_app(store, traffic, paths, clock)
+        return app, Contexts(store, paths, "est-tls-crt")
     office = Office(paths, store, clock, lambda: _gateway_url(paths))
     return (sign if name == SIGN else api).create_app(office, traffic), None
 

@@ -11,9 +11,8 @@ from typing import Final
 
 from flask import Flask, Response, request
 
-from fioagent.factory import registration, registry
+from fioagent.factory import certs, registration, registry
 from fioagent.factory.answers import as_json, json_object, message, new_app
-from fioagent.factory.certificates import Authority
 from fioagent.factory.errors import RefusedError
 from fioagent.factory.office import Office
 from fioagent.factory.store import factory_name, read_knobs
@@ -41,11 +40,9 @@ def _sign(office: Office, db: sqlite3.Connection, now: float) -> Response:
         # Nobody has shown who he is: a group could bring another group's secrets.
         raise RefusedError(400, "Registration-reference does not support 'group' field")
     asked = registration.read(body, factory_name(db))
+    authority = certs.authority(db, office.paths, "local-ca")
+    certs.check_may_issue(db, authority.certificate)
+    files = registration.files(asked, authority, certs.root(db), office.gateway(), now)
     if read_knobs(db)["sign_registers"] == "on":
-        registry.add(db, asked.identity, asked.name, "", now)
-    files = registration.files(asked, _issuer(office), office.paths.root, office.gateway(), now)
+        registry.add(db, asked.identity, asked.name, "", now, files["client.pem"])
     return as_json(201, files)
-
-
-def _issuer(office: Office) -> Authority:
-    return office.paths.authority("local-ca")

@@ -36,7 +36,8 @@ CREATE TABLE devices (
   tag TEXT NOT NULL DEFAULT '',
   target_name TEXT NOT NULL DEFAULT '',
   name TEXT NOT NULL DEFAULT '',
-  is_prod INTEGER NOT NULL DEFAULT 0    -- businessCategory=production in its certificate
+  is_prod INTEGER NOT NULL DEFAULT 0,   -- businessCategory=production in its certificate
+  certificate TEXT NOT NULL DEFAULT ''  -- PEM; the one it came with last, or was registered with
 );
 CREATE TABLE denied_keys (
   uuid TEXT NOT NULL, public_key TEXT NOT NULL, denied_at INTEGER NOT NULL,
@@ -101,6 +102,14 @@ CREATE TABLE oauth_requests (           -- devices that wait for an operator's w
 CREATE TABLE oauth_tokens (
   token TEXT PRIMARY KEY,               -- SHA-256 of it, hex
   client_id TEXT NOT NULL, scope TEXT NOT NULL, expires_at INTEGER NOT NULL
+);
+CREATE TABLE certs (                    -- root-crt, tls-crt, est-tls-crt: what is served and shown
+  name TEXT PRIMARY KEY, pem TEXT NOT NULL
+);
+CREATE TABLE device_cas (
+  serial TEXT PRIMARY KEY,              -- decimal; it has up to 160 bits
+  pem TEXT NOT NULL,
+  state TEXT NOT NULL                   -- active, disabled, revoked
 );
 """
 
@@ -191,6 +200,16 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def factory_name(db: sqlite3.Connection) -> str:
     return str(db.execute("SELECT value FROM meta WHERE name = 'factory'").fetchone()[0])
+
+
+def read_meta(db: sqlite3.Connection, name: str) -> str:
+    """A single fact about the factory; empty if it was never set."""
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return str(row["value"]) if row else ""
+
+
+def set_meta(db: sqlite3.Connection, name: str, value: str) -> None:
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
 
 def read_knobs(db: sqlite3.Connection) -> Mapping[str, str]:

@@ -23,7 +23,7 @@ from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 from cryptography import x509
 
-from fioagent.factory.certificates import common_name, key_digest, public_pem
+from fioagent.factory.certificates import certificate_pem, common_name, key_digest, public_pem
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 LINGER_S: Final = 1.0
@@ -36,6 +36,7 @@ class Peer:
     """Who is at the other end: the first certificate the client sent, already verified."""
 
     certificate: x509.Certificate
+    certificate_pem: str
     sent: int  # certificates, with the chain
     name: str  # CN
     public_key: str  # SPKI PEM
@@ -46,17 +47,19 @@ _NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME; the ssl module ha
 
 
 def server_context(
-    certificate: Path, key: Path, client_cas: tuple[Path, ...], *, any_age: bool = False
+    pair: tuple[Path, Path] | None, client_cas: str, *, any_age: bool = False
 ) -> ssl.SSLContext:
     """TLS 1.2 or newer; a client certificate is verified if there is one.
 
-    ``any_age``: one that has expired is taken too.
+    ``pair``: our certificate and its key; without one no handshake succeeds. ``client_cas``: PEM
+    of those whose clients are taken. ``any_age``: a certificate that has expired is taken too.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    for authority in client_cas:
-        context.load_verify_locations(authority)
+    if pair is not None:
+        context.load_cert_chain(*pair)
+    if client_cas:
+        context.load_verify_locations(cadata=client_cas)
     context.verify_mode = ssl.CERT_OPTIONAL
     # The anchors are device CAs, which the root has signed; the root itself is not an anchor.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -168,6 +171,7 @@ def _peer(tls: ssl.SSLSocket) -> Peer | None:
     public_key = public_pem(certificate.public_key())
     return Peer(
         certificate,
+        certificate_pem(certificate).decode("ascii"),
         _certificates_sent(tls),
         common_name(certificate),
         public_key,

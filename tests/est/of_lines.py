@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtensionOID
 
 from fioagent.factory.certificates import build, load_authority, private_pem
 from fioagent.factory.tls import server_context
+from tests import cloud
 from tests.est.certificates import (
     CLIENT_AUTH,
     DAY,
@@ -62,7 +63,7 @@ def shows(change: Change, ca: str = "factory") -> Context:
         issued = x509.load_der_x509_certificate(change(parts).signed())
         pair = lab.directory / "server.pem"
         pair.write_bytes(issued.public_bytes(Encoding.PEM) + private_pem(key))
-        return server_context(pair, pair, lab.factory.paths.device_cas())
+        return server_context((pair, pair), cloud.trusted(lab.factory))
 
     return context
 
@@ -169,9 +170,8 @@ def _judges(version: ssl.TLSVersion, cas: Callable[[Lab], Path], flags: ssl.Veri
     """A server that wants a certificate of others, or of another time."""
 
     def context(lab: Lab) -> ssl.SSLContext:
-        cloud = lab.factory.paths.cloud
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        made.load_cert_chain(cloud / "est-tls.pem", cloud / "est-tls.key")
+        made.load_cert_chain(*cloud.pair(lab.factory, "est-tls-crt"))
         made.load_verify_locations(cas(lab))
         made.minimum_version = made.maximum_version = version
         made.verify_mode = ssl.CERT_REQUIRED

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fioagent.factory import Factory
 from fioagent.factory.certificates import Authority
 from fioagent.factory.tls import server_context
+from tests import cloud
 from tests.est.certificates import Change, Parts, below, for_request, unchanged
 
 BASE: Final = "/.well-known/est"
@@ -50,7 +51,7 @@ class Lab:
         self.directory = directory
 
     def authority(self, which: str) -> Authority:
-        return self.factory.paths.authority(which)
+        return self.factory.authority(which)
 
     def authority_der(self, which: str) -> bytes:
         return self.authority(which).certificate.public_bytes(Encoding.DER)
@@ -122,9 +123,7 @@ Context = Callable[[Lab], ssl.SSLContext]
 
 def ordinary(lab: Lab) -> ssl.SSLContext:
     """The factory's own EST credential; client certificates by the device CAs."""
-    cloud = lab.factory.paths.cloud
-    files = cloud / "est-tls.pem", cloud / "est-tls.key"
-    return server_context(*files, lab.factory.paths.device_cas())
+    return server_context(cloud.pair(lab.factory, "est-tls-crt"), cloud.trusted(lab.factory))
 
 
 def not_there(exchange: Exchange) -> None:

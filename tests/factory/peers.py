@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
     pkcs7,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -97,16 +96,9 @@ class Credential:
         expired: bool = False,
         with_chain: bool = False,
     ) -> Credential:
-        """Signed by the factory's CA of that name, without the factory's own code."""
-        paths = factory.paths
-        files = {
-            "local-ca": (paths.pki / "local-ca.pem", paths.pki / "local-ca.key"),
-            "online-ca": (paths.pki / "online-crt", paths.cloud / "online-ca.key"),
-            "foreign-ca": (paths.cloud / "foreign-ca.pem", paths.cloud / "foreign-ca.key"),
-        }
-        issuer = x509.load_pem_x509_certificate(files[ca][0].read_bytes())
-        issuer_key = load_pem_private_key(files[ca][1].read_bytes(), None)
-        assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
+        """Signed by the factory's CA of that name, by code that is not the factory's own."""
+        authority = factory.authority(ca)
+        issuer, issuer_key = authority.certificate, authority.key
         own_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         issuer_id = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own_id)
         key = key or ec.generate_private_key(ec.SECP256R1())
@@ -128,7 +120,7 @@ class Credential:
             name = x509.SubjectAlternativeName([x509.DNSName(san)])
             builder = builder.add_extension(name, critical=False)
         certificate = builder.sign(issuer_key, hashes.SHA256())
-        chain = files[ca][0].read_bytes() if with_chain else b""
+        chain = issuer.public_bytes(Encoding.PEM) if with_chain else b""
         return cls.save(directory, uuid, key, certificate, chain)
 
     @classmethod

@@ -119,7 +119,7 @@ def test_curl_reads_the_cas_without_a_certificate(lab: Lab, tmp_path: Path) -> N
     assert "200 1.1" == status
     found = x509.load_pem_x509_certificates(printed)
     root = x509.load_pem_x509_certificate(lab.factory.paths.root.read_bytes())
-    assert {root, lab.factory.paths.authority("online-ca").certificate} == set(found)
+    assert {root, lab.factory.authority("online-ca").certificate} == set(found)
 
 
 def test_curl_is_told_why_not(lab: Lab, request_file: Path) -> None:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fioagent.factory import Factory, FactoryError
+from tests.cloud import pair
 
 DAY_S = 24 * 60 * 60
 
@@ -91,7 +92,7 @@ def test_openssl_follows_a_device_and_the_gateway_to_the_root(
     assert openssl_verifies(*root, *below, "-purpose", "sslclient", client)
     server = ["-purpose", "sslserver", "-verify_hostname", "localhost"]
     assert openssl_verifies(*root, *server, paths.pki / "tls-crt")
-    assert openssl_verifies(*root, *server, paths.cloud / "est-tls.pem")
+    assert openssl_verifies(*root, *server, pair(unserved, "est-tls-crt")[0])
     assert openssl_verifies(*root, "-verify_ip", "::1", paths.pki / "tls-crt")
     assert openssl_verifies(*root, "-verify_ip", "127.0.0.1", paths.pki / "tls-crt")
 
