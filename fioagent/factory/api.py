@@ -12,14 +12,17 @@ from typing import Final
 
 from flask import Flask, Response, request
 
-from fioagent.factory import api_devices
+from fioagent.factory import api_devices, api_queues
 from fioagent.factory.answers import message, new_app
 from fioagent.factory.office import Office
 from fioagent.factory.traffic import Traffic
 
-PARTS: Final[tuple[Callable[[Flask, Office], None], ...]] = (api_devices.add_routes,)
+PARTS: Final[tuple[Callable[[Flask, Office], None], ...]] = (
+    api_devices.add_routes,
+    api_queues.add_routes,
+)
 # Paths that have a way of their own to know who asks, or tell no more than everybody may know.
-OPEN: Final[tuple[str, ...]] = ()
+OPEN: Final[tuple[str, ...]] = (*api_queues.OPEN,)
 
 
 def create_app(office: Office, traffic: Traffic) -> Flask:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fioagent
+from fioagent.factory import cli_queues
 from fioagent.factory import commands as do
 from fioagent.factory.arguments import (
     Command,
@@ -37,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_device_commands(commands)
     _add_config_commands(commands)
     _add_other_commands(commands)
+    cli_queues.add(commands)
     return parser
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from flask import Flask, Response, request
 
-from fioagent.factory import configs, devices, events, remote_actions
+from fioagent.factory import configs, devices, events, notices, remote_actions
 from fioagent.factory.answers import as_json, drop, message, new_app, nothing, peer, text
 from fioagent.factory.devices import Admission, Device
 from fioagent.factory.store import Store, read_knobs
@@ -132,12 +132,13 @@ def get_config(
     db: sqlite3.Connection, device: Device, knobs: Mapping[str, str], now: float
 ) -> Response:
     """204: nothing was ever set. 304: not newer. 200: with the change's time as Date."""
-    del now
+    notices.config_asked(db, device.uuid, _if_modified_since(), now)
     changed_at = configs.changed_at(db, device)
     if not changed_at:
         return nothing(204)
     if changed_at <= _if_modified_since():
         return nothing(304)
+    notices.config_offered(db, device.uuid, changed_at)
     before_patch = knobs["config_while_locked"] == "old" and device.next_public_key is not None
     answer = as_json(200, configs.merged(db, device, before_patch=before_patch))
     # update-server writes Go's RFC1123 in UTC, which ends in UTC where HTTP has GMT.
@@ -235,5 +236,6 @@ def post_events(
         posted = events.parse(request.get_data(), now)
     except events.EventsError as error:
         return message(400, str(error))
+    notices.updates_reported(db, device.uuid, posted, now)
     events.add(db, device.uuid, posted)
     return text(200, "")

@@ -24,6 +24,7 @@ from fioagent.factory.certificates import key_digest
 from fioagent.factory.configs import Entries
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.gateway import Clock
+from fioagent.factory.lab_queues import WithQueues
 from fioagent.factory.server import Address
 from fioagent.factory.serving import Urls, last_urls, serve
 from fioagent.factory.store import Store, factory_name, read_knobs, set_knob
@@ -45,7 +46,7 @@ class DeviceView:
     config_public_key_pem: str  # what the layer is said to be encrypted to
 
 
-class Factory:
+class Factory(WithQueues):
     def __init__(self, path: Path, clock: Clock = time.time) -> None:
         """Use :meth:`create` or :meth:`open`. ``clock`` gives unix seconds, for tests."""
         self.paths = pki.Paths(path)
@@ -292,11 +293,6 @@ class Factory:
         """Runs that the device has reported, in the order in which they began."""
         with self.store.read() as db:
             return remote_actions.of_device(db, uuid)
-
-    def outbox(self) -> list[dict[str, object]]:
-        """What an event queue would have been sent: DEVICE_PUBKEY_CHANGE."""
-        with self.store.read() as db:
-            return devices.outbox(db)
 
     def requests(self, server: str) -> list[Request]:
         """What "gateway", "est" or "api" saw since it started or was cleared."""

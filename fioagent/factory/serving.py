@@ -20,6 +20,7 @@ from fioagent.factory.errors import FactoryError
 from fioagent.factory.gateway import Clock
 from fioagent.factory.office import Office
 from fioagent.factory.pki import Paths
+from fioagent.factory.push import delivering
 from fioagent.factory.server import Address, FactoryServer, is_free, start, stop
 from fioagent.factory.store import Store, read_knobs
 from fioagent.factory.tls import server_context
@@ -67,6 +68,9 @@ def serve(
             gateway=_url("https", bound["gateway"]),
             est=_url("https", bound["est"]) + est.BASE,
             api=_url("http", bound["api"]),
+        )
+        stack.enter_context(
+            delivering(store, paths, Traffic(stack.enter_context(open_log(paths.log, "push"))))
         )
         _write_state(paths, urls)
         yield urls, traffic

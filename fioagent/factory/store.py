@@ -57,10 +57,12 @@ CREATE TABLE events (
   event TEXT NOT NULL,                  -- JSON, as POST /events brought it
   UNIQUE (uuid, id)
 );
-CREATE TABLE outbox (                   -- what the cloud would push to an event queue
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, type TEXT NOT NULL,
-  payload TEXT NOT NULL
+CREATE TABLE outbox (                   -- what was published to event queues
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, type TEXT NOT NULL,
+  uuid TEXT NOT NULL,
+  payload TEXT NOT NULL                 -- JSON
 );
+CREATE INDEX outbox_by_device ON outbox (uuid, type);
 CREATE TABLE tests (                    -- runs of remote actions
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   uuid TEXT NOT NULL, id TEXT NOT NULL,
@@ -74,6 +76,26 @@ CREATE TABLE artifacts (                -- content is NULL until it was sent
 );
 CREATE TABLE hits (uuid TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX hits_by_device ON hits (uuid, at);
+CREATE TABLE event_queues (
+  label TEXT PRIMARY KEY,
+  type TEXT NOT NULL,                   -- push, pull
+  push_url TEXT NOT NULL,
+  token_digest TEXT NOT NULL,           -- SHA-256 of what pulls from it
+  created_at INTEGER NOT NULL,
+  trouble TEXT NOT NULL DEFAULT ''      -- why the last push failed
+);
+CREATE TABLE queue_messages (           -- what a queue has and nobody has taken
+  label TEXT NOT NULL, seq INTEGER NOT NULL, uuid TEXT NOT NULL,
+  tries INTEGER NOT NULL DEFAULT 0,
+  due REAL NOT NULL,                    -- when it may go out (again)
+  ack_id TEXT NOT NULL DEFAULT '',      -- of the last pull
+  PRIMARY KEY (label, seq)
+);
+CREATE INDEX queue_messages_due ON queue_messages (label, due, seq);
+CREATE INDEX queue_messages_of_device ON queue_messages (label, uuid);
+CREATE TABLE config_offers (            -- answered to GET /config and not known to be applied
+  uuid TEXT PRIMARY KEY, changed_at INTEGER NOT NULL
+);
 """
 
 
