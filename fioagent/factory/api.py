@@ -12,13 +12,14 @@ from typing import Final
 
 from flask import Flask, Response, request
 
-from fioagent.factory import api_devices, api_queues
+from fioagent.factory import api_devices, api_faults, api_queues
 from fioagent.factory.answers import message, new_app
 from fioagent.factory.office import Office
 from fioagent.factory.traffic import Traffic
 
 PARTS: Final[tuple[Callable[[Flask, Office], None], ...]] = (
     api_devices.add_routes,
+    api_faults.add_routes,
     api_queues.add_routes,
 )
 # Paths that have a way of their own to know who asks, or tell no more than everybody may know.

@@ -30,10 +30,7 @@ def add_routes(app: Flask, office: Office) -> None:
     office.of_factory(app, "GET", QUEUES, _list)
     office.of_factory(app, "DELETE", f"{QUEUES}<label>/", _remove)
 
-    def create(db: sqlite3.Connection, now: float, factory: str) -> Response:
-        return _create(db, now, factory, request.host_url)
-
-    office.of_factory(app, "POST", QUEUES, create)
+    office.of_factory(app, "POST", QUEUES, _create)
     office.of_factory(app, "POST", f"{SUBSCRIPTIONS}<target>", _read)
     app.add_url_rule(
         CERTIFICATES, "certificates", lambda: as_json(200, bearer.certificates(office.paths))
@@ -69,7 +66,7 @@ def _list(db: sqlite3.Connection, _now: float, factory: str) -> Response:
     return as_json(200, [describe(queue) for queue in queues.all_queues(db)])
 
 
-def _create(db: sqlite3.Connection, now: float, factory: str, api: str) -> Response:
+def _create(db: sqlite3.Connection, _now: float, factory: str) -> Response:
     if factory != factory_name(db):
         return not_found()
     try:
@@ -78,12 +75,12 @@ def _create(db: sqlite3.Connection, now: float, factory: str, api: str) -> Respo
         push_url = body.get("push-url") or ""
         if not all(isinstance(text, str) for text in (label, kind, push_url)):
             raise TypeError("not text")
-        token = queues.create(db, label, kind, push_url, now)
-    except (ValueError, TypeError, KeyError):
+        token = queues.create(db, label, kind, push_url)
+    except (ValueError, TypeError, KeyError, RecursionError):
         return message(400, "Failed to parse request JSON body")
     except QueueError as refused:
         return message(refused.status, str(refused))
-    return as_json(201, credentials(factory, label, token, api) if token else {})
+    return as_json(201, credentials(factory, label, token, request.host_url) if token else {})
 
 
 def _remove(db: sqlite3.Connection, _now: float, factory: str, label: str) -> Response:
@@ -118,7 +115,7 @@ def _read(db: sqlite3.Connection, now: float, target: str) -> Response:
             seconds = _number(_body(), "ackDeadlineSeconds", 0, LONGEST_DEADLINE_S)
             queues.extend(db, label, _ack_ids(_body()), seconds, now)
             return as_json(200, {})
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         return _error(400, "INVALID_ARGUMENT", f"the request has no usable {error}")
     return _error(404, "NOT_FOUND", f"there is no {verb} here")
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fioagent
-from fioagent.factory import cli_queues
+from fioagent.factory import cli_faults, cli_queues
 from fioagent.factory import commands as do
 from fioagent.factory.arguments import (
     Command,
@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_config_commands(commands)
     _add_other_commands(commands)
     cli_queues.add(commands)
+    cli_faults.add(commands)
     return parser
 
 

@@ -24,6 +24,7 @@ from fioagent.factory.certificates import key_digest
 from fioagent.factory.configs import Entries
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.gateway import Clock
+from fioagent.factory.lab_faults import WithFaults
 from fioagent.factory.lab_queues import WithQueues
 from fioagent.factory.server import Address
 from fioagent.factory.serving import Urls, last_urls, serve
@@ -46,7 +47,7 @@ class DeviceView:
     config_public_key_pem: str  # what the layer is said to be encrypted to
 
 
-class Factory(WithQueues):
+class Factory(WithFaults, WithQueues):
     def __init__(self, path: Path, clock: Clock = time.time) -> None:
         """Use :meth:`create` or :meth:`open`. ``clock`` gives unix seconds, for tests."""
         self.paths = pki.Paths(path)

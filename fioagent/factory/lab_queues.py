@@ -23,7 +23,7 @@ class WithQueues:
         """
         with self.store.write() as db:
             kind = "push" if push_url else "pull"
-            return queues.create(db, label, kind, push_url, self._clock())
+            return queues.create(db, label, kind, push_url)
 
     def queues(self) -> list[Queue]:
         """In the order of their creation."""

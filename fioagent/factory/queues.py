@@ -79,7 +79,7 @@ def subscription(factory: str, label: str) -> str:
     return f"projects/{PROJECT}/subscriptions/f-{factory}-{label}"
 
 
-def create(db: sqlite3.Connection, label: str, kind: str, push_url: str, now: float) -> str:
+def create(db: sqlite3.Connection, label: str, kind: str, push_url: str) -> str:
     """The token that pulls from it; empty for a push queue.
 
     Raises:
@@ -89,9 +89,8 @@ def create(db: sqlite3.Connection, label: str, kind: str, push_url: str, now: fl
     token = secrets.token_urlsafe(32) if kind == "pull" else ""
     try:
         db.execute(
-            "INSERT INTO event_queues (label, type, push_url, token_digest, created_at)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (label, kind, push_url, _digest(token), int(now)),
+            "INSERT INTO event_queues (label, type, push_url, token_digest) VALUES (?, ?, ?, ?)",
+            (label, kind, push_url, _digest(token)),
         )
     except sqlite3.IntegrityError as error:
         raise QueueError(
@@ -148,10 +147,11 @@ def remove(db: sqlite3.Connection, label: str) -> bool:
 
 
 def all_queues(db: sqlite3.Connection) -> list[Queue]:
+    """In the order of their creation."""
     rows = db.execute(
         "SELECT label, type, push_url, trouble, (SELECT count(*) FROM queue_messages"
         " WHERE queue_messages.label = event_queues.label) AS waiting"
-        " FROM event_queues ORDER BY created_at, label"
+        " FROM event_queues ORDER BY rowid"
     )
     return [Queue(**{name: row[name] for name in Queue.__slots__}) for row in rows]
 

@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -13,12 +14,15 @@ from cheroot.wsgi import Server
 from flask import Flask
 
 from fioagent.factory.answers import Edge
+from fioagent.factory.faults import Faults
+from fioagent.factory.mischief import Faulty
 from fioagent.factory.tls import TlsAdapter, TlsConnection
 from fioagent.factory.traffic import Traffic
 
 THREADS: Final = 16
 BACKLOG: Final = 256
 IDLE_TIMEOUT_S: Final = 30
+STAND_IN_FROM_S: Final = 0.1  # a shorter pause is over before a stand-in is there
 STOP_POLL_S: Final = 0.02  # cheroot looks this often whether it is to stop
 
 Address = tuple[str, int]
@@ -32,10 +36,10 @@ class FactoryServer(Server):
     expiration_interval = STOP_POLL_S
     keep_alive_conn_limit = 1000  # they wait in the selector and cost no thread
 
-    def __init__(self, address: Address, app: Flask, traffic: Traffic) -> None:
+    def __init__(self, address: Address, app: Flask, traffic: Traffic, faults: Faults) -> None:
         super().__init__(
             address,
-            Edge(app.wsgi_app),
+            Edge(Faulty(app.wsgi_app, faults)),
             numthreads=THREADS,
             server_name="fioagent-factory",
             request_queue_size=BACKLOG,
@@ -43,10 +47,35 @@ class FactoryServer(Server):
             shutdown_timeout=0.1,  # type: ignore[arg-type]  # any number will do
         )
         self._traffic = traffic
+        self.faults = faults
+        self._leaving = threading.Event()
+        self._waiting = 0  # threads that are in a pause
+        self._counting = threading.Lock()
         self.thread = threading.Thread(target=self.serve, name=f"factory {app.name}", daemon=True)
 
     def saw_handshake(self, error: Exception | None) -> None:
         self._traffic.saw_handshake(error)
+
+    def pause(self, seconds: float) -> None:
+        """At least so long, or until the server stops. Another thread works meanwhile."""
+        until = time.monotonic() + seconds
+        self._count(+1)
+        try:
+            if seconds >= STAND_IN_FROM_S:
+                self.requests.grow(1)
+            self._leaving.wait(max(0.0, until - time.monotonic()))
+        finally:
+            self._count(-1)
+
+    def _count(self, waiting: int) -> None:
+        """Who comes back from a pause makes a stand-in superfluous, whichever it is."""
+        with self._counting:
+            self._waiting += waiting
+            self.requests.shrink(len(self.requests._threads) - THREADS - self._waiting)  # noqa: SLF001
+
+    def stop(self) -> None:
+        self._leaving.set()
+        super().stop()
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """To our log. A traceback is a mistake of ours, and goes to stderr as well."""
@@ -84,13 +113,14 @@ def start(
     address: Address,
     app: Flask,
     traffic: Traffic,
-    context: Callable[[], ssl.SSLContext] | None = None,
+    context: Callable[[], ssl.SSLContext] | None,
+    faults: Faults,
 ) -> FactoryServer:
     """Listening, at ``bind_addr``: the address given, with a real port for port 0.
 
     OSError: the address cannot be bound.
     """
-    server = FactoryServer(address, app, traffic)
+    server = FactoryServer(address, app, traffic, faults)
     server.ssl_adapter = TlsAdapter(context) if context else None
     server.prepare()
     server.thread.start()

@@ -17,6 +17,7 @@ from flask import Flask
 
 from fioagent.factory import api, est, gateway
 from fioagent.factory.errors import FactoryError
+from fioagent.factory.faults import Faults
 from fioagent.factory.gateway import Clock
 from fioagent.factory.office import Office
 from fioagent.factory.pki import Paths
@@ -57,7 +58,7 @@ def serve(
             app, context = _application(name, paths, store, traffic[name], clock)
             address = listen.get(name) or _last_address(getattr(last, name, ""))
             try:
-                servers[name] = start(address, app, traffic[name], context)
+                servers[name] = start(address, app, traffic[name], context, Faults(store, name))
             except OSError as error:
                 raise FactoryError(
                     f"cannot serve the {name} at {address[0]} port {address[1]}: {error}",

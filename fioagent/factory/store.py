@@ -81,7 +81,6 @@ CREATE TABLE event_queues (
   type TEXT NOT NULL,                   -- push, pull
   push_url TEXT NOT NULL,
   token_digest TEXT NOT NULL,           -- SHA-256 of what pulls from it
-  created_at INTEGER NOT NULL,
   trouble TEXT NOT NULL DEFAULT ''      -- why the last push failed
 );
 CREATE TABLE queue_messages (           -- what a queue has and nobody has taken
@@ -93,6 +92,16 @@ CREATE TABLE queue_messages (           -- what a queue has and nobody has taken
 );
 CREATE INDEX queue_messages_due ON queue_messages (label, due, seq);
 CREATE INDEX queue_messages_of_device ON queue_messages (label, uuid);
+CREATE TABLE faults (                   -- what each means: faults.Fault
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  action TEXT NOT NULL, server TEXT NOT NULL,
+  method TEXT NOT NULL, path TEXT NOT NULL, device TEXT NOT NULL,
+  after INTEGER NOT NULL, times INTEGER NOT NULL,
+  delay REAL NOT NULL, done INTEGER NOT NULL,
+  status INTEGER NOT NULL, body TEXT NOT NULL, content_type TEXT NOT NULL,
+  retry_after INTEGER NOT NULL, date TEXT NOT NULL,
+  seen INTEGER NOT NULL DEFAULT 0       -- requests or connections that it matched
+);
 CREATE TABLE config_offers (            -- answered to GET /config and not known to be applied
   uuid TEXT PRIMARY KEY, changed_at INTEGER NOT NULL
 );

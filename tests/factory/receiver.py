@@ -70,7 +70,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.port}/events?of=lab"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
-    def __enter__(self) -> Receiver:
+    def __enter__(self) -> Receiver:  # noqa: PYI034  # Self came with Python 3.11
         self._thread.start()
         return self
 
