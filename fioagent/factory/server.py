@@ -6,10 +6,10 @@ import logging
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from cheroot.workers import threadpool
 from cheroot.wsgi import Server
 from flask import Flask
 
@@ -22,8 +22,11 @@ from fioagent.factory.traffic import Traffic
 THREADS: Final = 16
 BACKLOG: Final = 256
 IDLE_TIMEOUT_S: Final = 30
-STAND_IN_FROM_S: Final = 0.1  # a shorter pause is over before a stand-in is there
+STAND_IN_FROM_S: Final = 0.1  # a shorter pause is not worth a thread
 STOP_POLL_S: Final = 0.02  # cheroot looks this often whether it is to stop
+
+# What cheroot puts into its queue for a thread that shall end.
+_END_OF_THREAD: Final[Any] = threadpool._SHUTDOWNREQUEST  # type: ignore[attr-defined]  # noqa: SLF001
 
 Address = tuple[str, int]
 
@@ -49,29 +52,26 @@ class FactoryServer(Server):
         self._traffic = traffic
         self.faults = faults
         self._leaving = threading.Event()
-        self._waiting = 0  # threads that are in a pause
-        self._counting = threading.Lock()
         self.thread = threading.Thread(target=self.serve, name=f"factory {app.name}", daemon=True)
 
     def saw_handshake(self, error: Exception | None) -> None:
         self._traffic.saw_handshake(error)
 
     def pause(self, seconds: float) -> None:
-        """At least so long, or until the server stops. Another thread works meanwhile."""
-        until = time.monotonic() + seconds
-        self._count(+1)
-        try:
-            if seconds >= STAND_IN_FROM_S:
-                self.requests.grow(1)
-            self._leaving.wait(max(0.0, until - time.monotonic()))
-        finally:
-            self._count(-1)
+        """At least so long, or until the server stops. Another thread works meanwhile.
 
-    def _count(self, waiting: int) -> None:
-        """Who comes back from a pause makes a stand-in superfluous, whichever it is."""
-        with self._counting:
-            self._waiting += waiting
-            self.requests.shrink(len(self.requests._threads) - THREADS - self._waiting)  # noqa: SLF001
+        Afterwards one thread ends, whichever is free first: there are as many as before.
+        """
+        if seconds < STAND_IN_FROM_S or self._leaving.is_set():
+            self._leaving.wait(seconds)
+            return
+        stand_in = threadpool.WorkerThread(self)  # type: ignore[no-untyped-call]  # cheroot's stub
+        stand_in.name, stand_in.daemon = "CP Server stand-in", True
+        stand_in.start()
+        try:
+            self._leaving.wait(seconds)
+        finally:
+            self.requests.put(_END_OF_THREAD)
 
     def stop(self) -> None:
         self._leaving.set()
