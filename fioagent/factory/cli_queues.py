@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Final
 
@@ -108,7 +107,7 @@ def _make_pull(args: argparse.Namespace) -> int:
         args.creds.unlink()
         raise
     document = credentials(factory.name, args.label, token, api)
-    args.creds.write_text(json.dumps(document, indent=2) + os.linesep)
+    args.creds.write_text(json.dumps(document, indent=2) + "\n")
     print(f"created the pull queue {args.label}; what pulling takes is in {args.creds}")
     return 0
 

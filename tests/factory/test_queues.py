@@ -248,9 +248,12 @@ def test_a_receiver_that_dies_gets_all_when_it_is_back(lab: Lab) -> None:
     assert came == ["DEVICE_FIRST_SEEN", "DEVICE_LAST_SEEN"]
 
 
-def test_what_goes_wrong_is_shown(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    """In the list and in the log, which has no token."""
-    with Receiver(lambda _: 418) as receiver:
+@pytest.mark.parametrize("status", [302, 418, 500])
+def test_what_goes_wrong_is_shown(
+    lab: Lab, capsys: pytest.CaptureFixture[str], status: int
+) -> None:
+    """In the list and in the log, which has no token; a redirect is not followed."""
+    with Receiver(lambda _: status) as receiver:
         lab.factory.add_queue("hooks", receiver.url)
         lab.device()
         refused = receiver.next()
@@ -258,9 +261,9 @@ def test_what_goes_wrong_is_shown(lab: Lab, capsys: pytest.CaptureFixture[str]) 
 
         assert main(["event-queues", "list", str(lab.factory.paths.directory)]) == 0
 
-    assert f"hooks  push  {receiver.url}  1        HTTP 418" in capsys.readouterr().out
+    assert f"hooks  push  {receiver.url}  1        HTTP {status}" in capsys.readouterr().out
     log = (lab.factory.paths.log / "push.log").read_text()
-    assert "hooks DEVICE_FIRST_SEEN device-1 1 HTTP 418" in log
+    assert f"hooks DEVICE_FIRST_SEEN device-1 1 HTTP {status}" in log
     assert refused.token not in log
 
 

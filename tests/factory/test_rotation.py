@@ -205,6 +205,7 @@ def test_a_switch_over_is_announced_once(lab: Lab) -> None:
     assert {
         "type": "DEVICE_PUBKEY_CHANGE",
         "Uuid": "device-1",
+        "DeviceGroupId": None,
         "Time": int(lab.clock.now),
         "NewPubKey": new.public_key,
         "OldPubKey": old.public_key,
