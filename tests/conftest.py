@@ -22,7 +22,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Factory, 
 
 @pytest.fixture
 def new_world(served: tuple[Factory, Urls], tmp_path: Path) -> Iterator[Callable[[], World]]:
-    """Makes devices; the factory's knobs are back at their defaults afterwards."""
+    """Makes devices; the factory's knobs and faults are back at their defaults afterwards."""
     factory, urls = served
     defaults = dict(factory.knobs())
     made = 0
@@ -34,6 +34,7 @@ def new_world(served: tuple[Factory, Urls], tmp_path: Path) -> Iterator[Callable
 
     factory.clear_requests()
     yield make
+    factory.clear_faults()
     for name, value in defaults.items():
         factory.set_knob(name, value)
 

@@ -12,6 +12,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from fioagent.factory.errors import RefusedError
+from fioagent.factory.faults import Fault
 from fioagent.factory.incoming import read_json
 from fioagent.factory.tls import PEER, Peer
 from fioagent.factory.traffic import Request, Traffic
@@ -19,6 +20,7 @@ from fioagent.factory.traffic import Request, Traffic
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+FAULT: Final = "fioagent.fault"  # WSGI environ: the Fault that this request has met
 DROP: Final = "fioagent.drop"  # WSGI environ: close the connection instead of answering
 MAX_BODY: Final = 100 * 1024  # bytes; update-server and dg-satellite answer 413 above
 MAX_DRAINED: Final = 4 * 1024 * 1024  # bytes of a refused body that we read, to be heard
@@ -91,7 +93,28 @@ def new_app(name: str, traffic: Traffic) -> Flask:
         )
         return answer
 
+    # Flask asks these in the opposite order: what is noted is what is answered.
+    app.before_request(_instead)
+    app.after_request(_in_its_place)
     return app
+
+
+def _instead() -> Response | None:
+    """A request that meets a fault may not be carried out."""
+    fault: Fault | None = request.environ.get(FAULT)
+    return None if fault is None or fault.carries_out else Response()
+
+
+def _in_its_place(answer: Response) -> Response:
+    fault: Fault | None = request.environ.get(FAULT)
+    if fault is None or fault.action != "status":
+        return answer
+    given = text(fault.status, fault.body)
+    if fault.content_type:
+        given.headers["Content-Type"] = fault.content_type
+    if fault.retry_after:
+        given.headers["Retry-After"] = str(fault.retry_after)
+    return given
 
 
 def _router_error(error: Exception) -> Response:
@@ -116,11 +139,11 @@ class Edge:
         _read_whole(environ)
         body = self._app(environ, start_response)
         if environ.get(DROP):
-            raise _close()
+            raise closed()
         return body
 
 
-def _close() -> ConnectionAbortedError:
+def closed() -> ConnectionAbortedError:
     """For this kind of error cheroot closes the connection and says nothing."""
     return ConnectionAbortedError(ECONNABORTED, "closed on purpose")
 
@@ -139,6 +162,6 @@ def _read_whole(environ: WSGIEnvironment) -> None:
         if stream.closed:
             list(stream.read_trailer_lines())
     elif len(body) < min(int(environ.get("CONTENT_LENGTH") or 0), MAX_DRAINED):
-        raise _close()  # the client went away in the middle
+        raise closed()  # the client went away in the middle
     environ["wsgi.input"] = io.BytesIO(body)
     environ["CONTENT_LENGTH"] = str(len(body))

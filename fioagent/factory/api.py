@@ -16,8 +16,10 @@ from fioagent.factory import (
     api_certs,
     api_configs,
     api_devices,
+    api_faults,
     api_groups,
     api_oauth,
+    api_queues,
     api_registration,
     configs,
     oauth,
@@ -33,9 +35,11 @@ PARTS: Final[tuple[Callable[[Flask, Office], None], ...]] = (
     api_groups.add_routes,
     api_registration.add_routes,
     api_oauth.add_routes,
+    api_faults.add_routes,
+    api_queues.add_routes,
 )
 # Paths that have a way of their own to know who asks, or tell no more than everybody may know.
-OPEN: Final[tuple[str, ...]] = (api_oauth.OPEN,)
+OPEN: Final[tuple[str, ...]] = (api_oauth.OPEN, *api_queues.OPEN)
 MAX_BODY: Final = 2 * configs.MAX_LAYER  # bytes; a configuration, with what escaping adds
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fioagent
-from fioagent.factory import cli_devices, cli_keys
+from fioagent.factory import cli_devices, cli_faults, cli_keys, cli_queues
 from fioagent.factory import commands as do
 from fioagent.factory.arguments import (
     Command,
@@ -40,6 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_other_commands(commands)
     cli_devices.add(commands)
     cli_keys.add(commands)
+    cli_queues.add(commands)
+    cli_faults.add(commands)
     return parser
 
 

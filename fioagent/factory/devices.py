@@ -7,7 +7,6 @@ and where they are silent a knob decides. Functions run inside the caller's tran
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from fioagent.factory import notices
 from fioagent.factory.certificates import load_public_key, public_pem
 
 UUID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -142,7 +142,7 @@ def admit(
     if knobs["unannounced_key"] == "accept":
         # Trust on first use, as gateways had it before next_pubkey. Nothing is denied.
         db.execute("UPDATE devices SET public_key = ? WHERE uuid = ?", (public_key, uuid))
-        _announce_key_change(db, device, public_key, now)
+        notices.key_changed(db, uuid, device.public_key, public_key, now)
         return Admission.SERVED
     return Admission.UNANNOUNCED_KEY
 
@@ -168,20 +168,7 @@ def _switch(db: sqlite3.Connection, device: Device, now: float) -> None:
         "INSERT OR IGNORE INTO denied_keys VALUES (?, ?, ?)",
         (device.uuid, device.public_key, int(now)),
     )
-    _announce_key_change(db, device, str(device.next_public_key), now)
-
-
-def _announce_key_change(db: sqlite3.Connection, device: Device, key: str, now: float) -> None:
-    payload = {
-        "Uuid": device.uuid,
-        "Time": int(now),
-        "NewPubKey": key,
-        "OldPubKey": device.public_key,
-    }
-    db.execute(
-        "INSERT INTO outbox (at, type, payload) VALUES (?, 'DEVICE_PUBKEY_CHANGE', ?)",
-        (int(now), json.dumps(payload)),
-    )
+    notices.key_changed(db, device.uuid, device.public_key, str(device.next_public_key), now)
 
 
 class LockRefusedError(Exception):
@@ -242,16 +229,22 @@ def saw(
     db: sqlite3.Connection, uuid: str, certificate: str, headers: Mapping[str, str], now: float
 ) -> None:
     """A check-in with a ``certificate`` (PEM): a header that is missing keeps what was known."""
+    before = db.execute("SELECT * FROM devices WHERE uuid = ?", (uuid,)).fetchone()
     db.execute(
         "UPDATE devices SET last_seen = ?, certificate = ? WHERE uuid = ?",
         (int(now), certificate, uuid),
     )
-    for header, column in CHECK_IN_HEADERS.items():
-        if header in headers:
-            db.execute(
-                f"UPDATE devices SET {column} = ? WHERE uuid = ?",  # noqa: S608  # our own columns
-                (headers[header], uuid),
-            )
+    changes = {
+        column: headers[header]
+        for header, column in CHECK_IN_HEADERS.items()
+        if header in headers and headers[header] != before[column]
+    }
+    for column, value in changes.items():
+        db.execute(
+            f"UPDATE devices SET {column} = ? WHERE uuid = ?",  # noqa: S608  # our own columns
+            (value, uuid),
+        )
+    notices.seen(db, uuid, before["last_seen"], changes, now)
 
 
 def set_group(db: sqlite3.Connection, uuid: str, group: str, now: float) -> None:
@@ -273,9 +266,3 @@ def over_limit(db: sqlite3.Connection, uuid: str, per_minute: int, now: float) -
         return max(1, int(seen["first"] + RATE_WINDOW_S - now))
     db.execute("INSERT INTO hits VALUES (?, ?)", (uuid, now))
     return 0
-
-
-def outbox(db: sqlite3.Connection) -> list[dict[str, object]]:
-    """What an event queue would have been sent, oldest first: ``type`` beside the payload."""
-    rows = db.execute("SELECT type, payload FROM outbox ORDER BY seq")
-    return [{"type": row["type"], **json.loads(row["payload"])} for row in rows]

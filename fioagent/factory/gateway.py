@@ -23,6 +23,7 @@ from fioagent.factory import (
     configs,
     devices,
     events,
+    notices,
     remote_actions,
     tuf_root,
 )
@@ -161,11 +162,13 @@ def get_config(
     db: sqlite3.Connection, device: Device, knobs: Mapping[str, str], now: float
 ) -> Response:
     """204: nothing was ever set. 304: not newer. 200: with the change's time as Date."""
+    notices.config_asked(db, device.uuid, _if_modified_since(), now)
     changed_at = configs.changed_at(db, device)
     if not changed_at:
         return nothing(204)
     if changed_at <= _if_modified_since():
         return nothing(304)
+    notices.config_offered(db, device.uuid, changed_at)
     before_patch = knobs["config_while_locked"] == "old" and device.next_public_key is not None
     answer = as_json(200, configs.merged(db, device, before_patch=before_patch))
     config_log.applied(db, device.uuid, now)
@@ -264,5 +267,6 @@ def post_events(
         posted = events.parse(request.get_data(), now)
     except events.EventsError as error:
         return message(400, str(error))
+    notices.updates_reported(db, device.uuid, posted, now)
     events.add(db, device.uuid, posted)
     return text(200, "")

@@ -35,13 +35,15 @@ from fioagent.factory.desk import FactoryDesk, open_cloud, take_ownership
 from fioagent.factory.device_view import DeviceView, view
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.gateway import Clock
+from fioagent.factory.lab_faults import WithFaults
+from fioagent.factory.lab_queues import WithQueues
 from fioagent.factory.server import Address
 from fioagent.factory.serving import Urls, last_urls, serve
 from fioagent.factory.store import Store, factory_name, read_knobs, set_knob
 from fioagent.factory.traffic import Request, Traffic
 
 
-class Factory:
+class Factory(WithFaults, WithQueues):
     def __init__(self, path: Path, clock: Clock = time.time) -> None:
         """Use :meth:`create` or :meth:`open`. ``clock`` gives unix seconds, for tests."""
         self.paths = pki.Paths(path)
@@ -318,11 +320,6 @@ class Factory:
         """Runs that the device has reported, in the order in which they began."""
         with self.store.read() as db:
             return actions.of_device(db, uuid)
-
-    def outbox(self) -> list[dict[str, object]]:
-        """What an event queue would have been sent: DEVICE_PUBKEY_CHANGE."""
-        with self.store.read() as db:
-            return devices.outbox(db)
 
     def requests(self, server: str) -> list[Request]:
         """What "gateway", "est" or "api" saw since it started or was cleared."""

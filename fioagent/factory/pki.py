@@ -48,6 +48,7 @@ class Paths:
         self.database = directory / "factory.db"
         self.state = directory / "factory.json"
         self.api_token = self.cloud / "api-token"
+        self.push_key = self.cloud / "push.pem"
         self.root = self.pki / "factory_ca.pem"
 
 

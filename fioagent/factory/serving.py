@@ -18,9 +18,11 @@ from flask import Flask
 from fioagent.factory import api, est, gateway, sign
 from fioagent.factory.contexts import Contexts
 from fioagent.factory.errors import FactoryError, RefusedError
+from fioagent.factory.faults import Faults
 from fioagent.factory.gateway import Clock
 from fioagent.factory.office import Office
 from fioagent.factory.pki import Paths
+from fioagent.factory.push import delivering
 from fioagent.factory.server import Address, FactoryServer, is_free, start, stop
 from fioagent.factory.store import Store
 from fioagent.factory.traffic import Traffic, open_log
@@ -57,7 +59,7 @@ def serve(
             app, context = _application(name, paths, store, traffic[name], clock)
             address = listen.get(name) or _last_address(getattr(last, name, ""))
             try:
-                servers[name] = start(address, app, traffic[name], context)
+                servers[name] = start(address, app, traffic[name], context, Faults(store, name))
             except OSError as error:
                 raise FactoryError(
                     f"cannot serve the {name} at {address[0]} port {address[1]}: {error}",
@@ -69,6 +71,9 @@ def serve(
             est=_url("https", bound["est"]) + est.BASE,
             api=_url("http", bound["api"]),
             sign=_url("http", bound[SIGN]) + sign.PATH if SIGN in bound else "",
+        )
+        stack.enter_context(
+            delivering(store, paths, Traffic(stack.enter_context(open_log(paths.log, "push"))))
         )
         _write_state(paths, urls)
         yield urls, traffic

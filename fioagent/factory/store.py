@@ -60,10 +60,12 @@ CREATE TABLE events (
   event TEXT NOT NULL,                  -- JSON, as POST /events brought it
   UNIQUE (uuid, id)
 );
-CREATE TABLE outbox (                   -- what the cloud would push to an event queue
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, type TEXT NOT NULL,
-  payload TEXT NOT NULL
+CREATE TABLE outbox (                   -- what was published to event queues
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, type TEXT NOT NULL,
+  uuid TEXT NOT NULL,
+  payload TEXT NOT NULL                 -- JSON
 );
+CREATE INDEX outbox_by_device ON outbox (uuid, type);
 CREATE TABLE tests (                    -- runs of remote actions
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   uuid TEXT NOT NULL, id TEXT NOT NULL,
@@ -110,6 +112,35 @@ CREATE TABLE device_cas (
   serial TEXT PRIMARY KEY,              -- decimal; it has up to 160 bits
   pem TEXT NOT NULL,
   state TEXT NOT NULL                   -- active, disabled, revoked
+);
+CREATE TABLE event_queues (
+  label TEXT PRIMARY KEY,
+  type TEXT NOT NULL,                   -- push, pull
+  push_url TEXT NOT NULL,
+  token_digest TEXT NOT NULL,           -- SHA-256 of what pulls from it
+  trouble TEXT NOT NULL DEFAULT ''      -- why the last push failed
+);
+CREATE TABLE queue_messages (           -- what a queue has and nobody has taken
+  label TEXT NOT NULL, seq INTEGER NOT NULL, uuid TEXT NOT NULL,
+  tries INTEGER NOT NULL DEFAULT 0,
+  due REAL NOT NULL,                    -- when it may go out (again)
+  ack_id TEXT NOT NULL DEFAULT '',      -- of the last pull
+  PRIMARY KEY (label, seq)
+);
+CREATE INDEX queue_messages_due ON queue_messages (label, due, seq);
+CREATE INDEX queue_messages_of_device ON queue_messages (label, uuid);
+CREATE TABLE faults (                   -- what each means: faults.Fault
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  action TEXT NOT NULL, server TEXT NOT NULL,
+  method TEXT NOT NULL, path TEXT NOT NULL, device TEXT NOT NULL,
+  after INTEGER NOT NULL, times INTEGER NOT NULL,
+  delay REAL NOT NULL, done INTEGER NOT NULL,
+  status INTEGER NOT NULL, body TEXT NOT NULL, content_type TEXT NOT NULL,
+  retry_after INTEGER NOT NULL, date TEXT NOT NULL,
+  seen INTEGER NOT NULL DEFAULT 0       -- requests or connections that it matched
+);
+CREATE TABLE config_offers (            -- answered to GET /config and not known to be applied
+  uuid TEXT PRIMARY KEY, changed_at INTEGER NOT NULL
 );
 """
 

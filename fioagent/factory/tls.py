@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -24,10 +25,15 @@ from cheroot.ssl import Adapter
 from cryptography import x509
 
 from fioagent.factory.certificates import certificate_pem, common_name, key_digest, public_pem
+from fioagent.factory.faults import Fault
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 LINGER_S: Final = 1.0
 
+# A record of TLS: alert, fatal, handshake_failure.
+HANDSHAKE_FAILURE: Final = bytes.fromhex("15 0303 0002 0228")
+
+CONNECTION: Final = "fioagent.connection"  # WSGI environ: TlsConnection
 PEER: Final = "fioagent.peer"  # WSGI environ: Peer, or None without a client certificate
 
 
@@ -123,12 +129,18 @@ class TlsConnection(HTTPConnection):
 
     RequestHandlerClass = TlsRequest
     shaken = False
+    resets = False  # at the end, instead of closing
 
     def communicate(self) -> bool:
         if isinstance(self.socket, ssl.SSLSocket) and not self.shaken:
+            fault = self.server.faults.of_connection()
+            if fault is not None:
+                self._refuse(self.socket, fault)
+                return False
             if not self._handshake(self.socket):
                 return False
             self.shaken = True
+        self.ssl_env = {**(self.ssl_env or {}), CONNECTION: self}
         return bool(super().communicate())  # type: ignore[no-untyped-call]  # cheroot's stub
 
     def _handshake(self, tls: ssl.SSLSocket) -> bool:
@@ -143,6 +155,28 @@ class TlsConnection(HTTPConnection):
         self.ssl_env = {PEER: _peer(tls)}
         self.server.saw_handshake(None)
         return True
+
+    def _refuse(self, tls: ssl.SSLSocket, fault: Fault) -> None:
+        """In place of the handshake: below TLS, once the client has begun."""
+        tls.settimeout(HANDSHAKE_TIMEOUT_S)
+        try:
+            socket.socket.recv(tls, 65536)
+            self.server.pause(fault.delay)
+            if fault.action == "tls-alert":
+                socket.socket.sendall(tls, HANDSHAKE_FAILURE)
+        except OSError:
+            pass  # the client has given up
+        self.server.saw_handshake(ConnectionAbortedError(f"the fault {fault.action}"))
+        _linger(tls)
+
+    def close(self) -> None:
+        if self.resets:
+            # Without a shutdown, and nothing lingers: the kernel says RST.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.rfile.close()
+            self.socket.close()
+        else:
+            super().close()
 
 
 def _linger(tls: ssl.SSLSocket) -> None:

@@ -49,7 +49,7 @@ def test_two_switch_overs_race_for_one_announcement(lab: Lab) -> None:
         answers = at_once(clients, "GET", "/config")
 
         assert {204} == {answer.status_code for answer in answers}
-    changes = Counter(event["Uuid"] for event in lab.factory.outbox())
+    changes = Counter(event["Uuid"] for event in lab.factory.outbox("DEVICE_PUBKEY_CHANGE"))
     assert {f"device-{number}": 1 for number in range(5)} == changes
 
 

@@ -200,11 +200,12 @@ def test_a_switch_over_is_announced_once(lab: Lab) -> None:
     old, new = switched(lab)
     new.get("/device")
 
-    (event,) = lab.factory.outbox()
+    (event,) = lab.factory.outbox("DEVICE_PUBKEY_CHANGE")
 
     assert {
         "type": "DEVICE_PUBKEY_CHANGE",
         "Uuid": "device-1",
+        "DeviceGroupId": None,
         "Time": int(lab.clock.now),
         "NewPubKey": new.public_key,
         "OldPubKey": old.public_key,
@@ -243,7 +244,7 @@ def test_a_switch_over_whose_answer_is_lost_has_happened(lab: Lab) -> None:
         new.send("POST", "/events", json=[])
 
     assert 200 == new.get("/device").status_code
-    assert 1 == len(lab.factory.outbox())
+    assert 1 == len(lab.factory.outbox("DEVICE_PUBKEY_CHANGE"))
 
 
 def test_keys_of_one_device_mean_nothing_to_another(lab: Lab) -> None:

@@ -1,0 +1,43 @@
+"""Of a factory in a directory: its faults."""
+
+from __future__ import annotations
+
+from fioagent.factory import faults
+from fioagent.factory.errors import FactoryError
+from fioagent.factory.faults import Kept
+from fioagent.factory.store import Store
+
+
+class WithFaults:
+    store: Store
+
+    def add_fault(self, action: str, **options: object) -> int:
+        """From the next request or connection on; ``options`` are members of ``faults.Fault``.
+
+        Its id.
+
+        Raises:
+            FaultError: there is no such action, or an option does not fit it.
+        """
+        fault = faults.parse({"action": action, **options})
+        with self.store.write() as db:
+            return faults.add(db, fault)
+
+    def faults(self) -> list[Kept]:
+        """In the order of their making, each with how often it has acted."""
+        with self.store.read() as db:
+            return faults.all_faults(db)
+
+    def remove_fault(self, identifier: int) -> None:
+        """FactoryError: there is none."""
+        with self.store.write() as db:
+            if not faults.remove(db, identifier):
+                raise FactoryError(
+                    f"cannot remove the fault {identifier}: there is none",
+                    "hint: fioagent-factory fault list DIR",
+                )
+
+    def clear_faults(self) -> int:
+        """How many there were."""
+        with self.store.write() as db:
+            return faults.clear(db)
