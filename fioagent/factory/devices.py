@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from fioagent.factory.certificates import load_public_key, public_pem
@@ -80,12 +81,23 @@ def all_uuids(db: sqlite3.Connection) -> list[str]:
 
 
 def register(
-    db: sqlite3.Connection, uuid: str, public_key: str, now: float, *, is_prod: bool = False
+    db: sqlite3.Connection,
+    uuid: str,
+    public_key: str,
+    now: float,
+    certificate: str = "",
+    *,
+    is_prod: bool = False,
 ) -> None:
-    """Named by its uuid. sqlite3.IntegrityError: the uuid is taken."""
+    """Named by its uuid. ``certificate``: PEM, if it is known.
+
+    Raises:
+        sqlite3.IntegrityError: the uuid is taken.
+    """
     db.execute(
-        "INSERT INTO devices (uuid, public_key, created_at, name, is_prod) VALUES (?, ?, ?, ?, ?)",
-        (uuid, public_key, int(now), uuid, is_prod),
+        "INSERT INTO devices (uuid, public_key, created_at, name, is_prod, certificate)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (uuid, public_key, int(now), uuid, is_prod, certificate),
     )
 
 
@@ -97,6 +109,12 @@ def is_denied(db: sqlite3.Connection, uuid: str) -> bool:
     """Whether the device was deleted, and nobody has taken it off the deny list."""
     row = db.execute("SELECT 1 FROM denied_devices WHERE uuid = ?", (uuid,)).fetchone()
     return row is not None
+
+
+def certificate(db: sqlite3.Connection, uuid: str) -> x509.Certificate | None:
+    """What the device came with last, or was registered with; None: never seen, or no such."""
+    row = db.execute("SELECT certificate FROM devices WHERE uuid = ?", (uuid,)).fetchone()
+    return x509.load_pem_x509_certificate(row[0].encode()) if row and row[0] else None
 
 
 def admit(
@@ -216,9 +234,14 @@ def denied_keys(db: sqlite3.Connection, uuid: str) -> list[str]:
     return [row["public_key"] for row in rows]
 
 
-def saw(db: sqlite3.Connection, uuid: str, headers: Mapping[str, str], now: float) -> None:
-    """A check-in: a header that is missing keeps what was known."""
-    db.execute("UPDATE devices SET last_seen = ? WHERE uuid = ?", (int(now), uuid))
+def saw(
+    db: sqlite3.Connection, uuid: str, certificate: str, headers: Mapping[str, str], now: float
+) -> None:
+    """A check-in with a ``certificate`` (PEM): a header that is missing keeps what was known."""
+    db.execute(
+        "UPDATE devices SET last_seen = ?, certificate = ? WHERE uuid = ?",
+        (int(now), certificate, uuid),
+    )
     for header, column in CHECK_IN_HEADERS.items():
         if header in headers:
             db.execute(

@@ -120,7 +120,8 @@ def _admit(
         return _refused(knobs["old_key"], f"The key of Device({client.name}) has been replaced")
     if admission is Admission.UNANNOUNCED_KEY:
         return _refused(knobs["unannounced_key"], f"The key of Device({client.name}) is not known")
-    devices.saw(db, client.name, {k.lower(): v for k, v in request.headers}, now)
+    headers = {k.lower(): v for k, v in request.headers}
+    devices.saw(db, client.name, client.certificate_pem, headers, now)
     if admission is Admission.SWITCHED and knobs["switch_lose_answer"] == "on":
         return drop()
     return None

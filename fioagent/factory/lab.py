@@ -171,7 +171,8 @@ class Factory:
             device = provision.make_device(
                 directory, uuid, registration, self.paths.authority(ca), self._clock(), make_hsm
             )
-            devices.register(db, device.uuid, device.public_key, self._clock())
+            issued = (device.sota / "client.pem").read_text()
+            devices.register(db, device.uuid, device.public_key, self._clock(), issued)
         return device
 
     def device(self, uuid: str) -> DeviceView:

@@ -36,7 +36,8 @@ CREATE TABLE devices (
   tag TEXT NOT NULL DEFAULT '',
   target_name TEXT NOT NULL DEFAULT '',
   name TEXT NOT NULL DEFAULT '',
-  is_prod INTEGER NOT NULL DEFAULT 0    -- businessCategory=production in its certificate
+  is_prod INTEGER NOT NULL DEFAULT 0,   -- businessCategory=production in its certificate
+  certificate TEXT NOT NULL DEFAULT ''  -- PEM; the one it came with last, or was registered with
 );
 CREATE TABLE denied_keys (
   uuid TEXT NOT NULL, public_key TEXT NOT NULL, denied_at INTEGER NOT NULL,

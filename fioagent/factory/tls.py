@@ -23,7 +23,7 @@ from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 from cryptography import x509
 
-from fioagent.factory.certificates import common_name, key_digest, public_pem
+from fioagent.factory.certificates import certificate_pem, common_name, key_digest, public_pem
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 LINGER_S: Final = 1.0
@@ -36,6 +36,7 @@ class Peer:
     """Who is at the other end: the first certificate the client sent, already verified."""
 
     certificate: x509.Certificate
+    certificate_pem: str
     sent: int  # certificates, with the chain
     name: str  # CN
     public_key: str  # SPKI PEM
@@ -168,6 +169,7 @@ def _peer(tls: ssl.SSLSocket) -> Peer | None:
     public_key = public_pem(certificate.public_key())
     return Peer(
         certificate,
+        certificate_pem(certificate).decode("ascii"),
         _certificates_sent(tls),
         common_name(certificate),
         public_key,
