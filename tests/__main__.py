@@ -49,6 +49,8 @@ PROOF = ("test_crash_*.py", "unit/test_crash_*.py")
 MEMORY = Path("/dev/shm")  # noqa: S108  # each run makes a directory of its own in it
 # Programs that the tests run, and the Debian packages that have each.
 PROGRAMS = {
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
     "curl": "curl",
     "dbus-daemon": "dbus",
     "flock": "util-linux",

@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 
+from tests.browser import BROWSERS, DRIVER
+
 
 def root_and(*programs: str) -> None:
     """Skips with the reason; in CI, where all of it has to be there, it fails."""
@@ -22,3 +24,11 @@ def missing(reason: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def browser() -> str:
+    """The program. Its driver is there too, or it is said that one of them is not."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None or shutil.which(DRIVER) is None:
+        missing(f"cannot run without {BROWSERS[0]} and {DRIVER}")
+    return str(found)

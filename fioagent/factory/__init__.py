@@ -11,8 +11,8 @@ try:
     from fioagent.factory.errors import FactoryError, LockedError
     from fioagent.factory.lab import Factory
     from fioagent.factory.provision import Device
-    from fioagent.factory.serving import Urls
     from fioagent.factory.traffic import Request
+    from fioagent.factory.urls import Urls
 except ModuleNotFoundError as error:
     # The agent's package brings the command along, its extra what the command needs.
     raise SystemExit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable, Iterable
 from errno import ECONNABORTED
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FAULT: Final = "fioagent.fault"  # WSGI environ: the Fault that this request has met
 DROP: Final = "fioagent.drop"  # WSGI environ: close the connection instead of answering
+QUIET: Final = "fioagent.quiet"  # WSGI environ: not noted, for it is a look only
 MAX_BODY: Final = 100 * 1024  # bytes; update-server and dg-satellite answer 413 above
 MAX_DRAINED: Final = 4 * 1024 * 1024  # bytes of a refused body that we read, to be heard
 
@@ -63,6 +65,12 @@ def drop() -> Response:
     return Response(status=500)
 
 
+def quietly(answer: Response) -> Response:
+    """``answer``, of which no log and no list of requests will tell."""
+    request.environ[QUIET] = True
+    return answer
+
+
 def peer() -> Peer | None:
     found: Peer | None = request.environ.get(PEER)
     return found
@@ -78,18 +86,23 @@ def new_app(name: str, traffic: Traffic) -> Flask:
 
     @app.after_request
     def note(answer: Response) -> Response:
+        if request.environ.get(QUIET):
+            return answer
         dropped = bool(request.environ.get(DROP))
         too_large = answer.status_code == 413
+        seen = peer()
         traffic.saw_request(
             Request(
                 request.method,
                 request.full_path.rstrip("?"),
                 0 if dropped else answer.status_code,
-                seen.digest if (seen := peer()) else "",
+                seen.digest if seen else "",
                 b"" if too_large else request.get_data(),
                 {name.lower(): value for name, value in request.headers},
+                time.time(),
+                seen.name if seen else "",
             ),
-            peer(),
+            seen,
         )
         return answer
 

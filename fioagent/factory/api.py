@@ -21,8 +21,10 @@ from fioagent.factory import (
     api_oauth,
     api_queues,
     api_registration,
+    api_view,
     configs,
     oauth,
+    static,
 )
 from fioagent.factory.answers import message, new_app
 from fioagent.factory.office import Office
@@ -37,6 +39,7 @@ PARTS: Final[tuple[Callable[[Flask, Office], None], ...]] = (
     api_oauth.add_routes,
     api_faults.add_routes,
     api_queues.add_routes,
+    api_view.add_routes,
 )
 # Paths that have a way of their own to know who asks, or tell no more than everybody may know.
 OPEN: Final[tuple[str, ...]] = (api_oauth.OPEN, *api_queues.OPEN)
@@ -46,12 +49,15 @@ MAX_BODY: Final = 2 * configs.MAX_LAYER  # bytes; a configuration, with what esc
 def create_app(office: Office, traffic: Traffic) -> Flask:
     app = new_app("api", traffic)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    static.add_routes(app)
     token = office.paths.api_token.read_text().strip()
 
     @app.before_request
     def authenticate() -> Response | None:
         sent = _sent()
-        if request.path.startswith(OPEN) or hmac.compare_digest(sent, token.encode()):
+        if request.path in static.PATHS or request.path.startswith(OPEN):
+            return None
+        if hmac.compare_digest(sent, token.encode()):
             return None
         with office.store.read() as db:
             if not oauth.is_token(db, sent, office.clock()):

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import asdict
 from typing import Any, Final
 
 from flask import Flask, Response, request
 
 from fioagent.factory import faults
 from fioagent.factory.answers import as_json, message
-from fioagent.factory.faults import ACTIONS, FaultError, Kept
+from fioagent.factory.faults import FaultError
 from fioagent.factory.office import Office, not_found
 
 FAULTS: Final = "/control/faults/"
@@ -30,20 +29,8 @@ def add_routes(app: Flask, office: Office) -> None:
     office.of_factory(app, "DELETE", f"{FAULTS}<identifier>/", _remove)
 
 
-def describe(kept: Kept) -> dict[str, Any]:
-    """Members that mean nothing are left out."""
-    given = {name: value for name, value in asdict(kept.fault).items() if value}
-    return {
-        "id": kept.id,
-        **given,
-        "hits": kept.hits,
-        "spent": kept.is_spent,
-        "description": ACTIONS[kept.fault.action][0],
-    }
-
-
 def _list(db: sqlite3.Connection, _now: float) -> Response:
-    return as_json(200, {"faults": [describe(kept) for kept in faults.all_faults(db)]})
+    return as_json(200, {"faults": [faults.describe(kept) for kept in faults.all_faults(db)]})
 
 
 def _add(db: sqlite3.Connection, _now: float) -> Response:

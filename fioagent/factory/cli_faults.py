@@ -7,9 +7,8 @@ import json
 from dataclasses import fields
 from typing import Final
 
-from fioagent.factory.api_faults import describe
 from fioagent.factory.arguments import Commands, add_dir, command
-from fioagent.factory.faults import ACTIONS, SERVERS, STALE_DATE, Fault
+from fioagent.factory.faults import ACTIONS, SERVERS, STALE_DATE, Fault, describe
 from fioagent.factory.lab import Factory
 
 OPTIONS: Final = tuple(field.name for field in fields(Fault))

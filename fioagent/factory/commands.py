@@ -40,6 +40,8 @@ def serve(args: argparse.Namespace) -> int:
         print(f"gateway {urls.gateway}\nest     {urls.est}\napi     {urls.api}")
         if urls.sign:
             print(f"sign    {urls.sign}")
+        # A browser keeps what is behind # to itself: no server and no log gets to see it.
+        print(f"page    {urls.api}/#{factory.paths.api_token.read_text().strip()}")
         print("ready", flush=True)
         stop.wait()
     return 0

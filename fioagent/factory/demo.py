@@ -29,7 +29,7 @@ from fioagent.factory.errors import FactoryError
 from fioagent.factory.hsm import MAKERS
 from fioagent.factory.lab import Factory
 from fioagent.factory.provision import Device
-from fioagent.factory.serving import Urls
+from fioagent.factory.urls import Urls
 
 ENCRYPTED: Final[Mapping[str, bytes]] = {
     "app-secret": b"correct horse battery staple\n",
@@ -39,16 +39,6 @@ PLAIN: Final[Mapping[str, bytes]] = {
     "wireguard-client": b"enabled=0\n\npubkey=lab",
     "z-50-fioctl.toml": b'[pacman]\n  tags = "main"\n',
 }
-# Step names that fioctl's users know, and the completion that fioconfig itself never reports.
-EVENTS: Final = (
-    "CertRotationStarted",
-    "Generate new certificate",
-    "Lock device configuration on server",
-    "Update local configuration with new key",
-    "Update device specific configuration on server with new key",
-    "Finalize aktualizr configuration",
-    "CertRotationCompleted",
-)
 
 
 @dataclass(slots=True)
@@ -170,6 +160,6 @@ def _prove_events(proof: Proof, factory: Factory, device: Device) -> None:
     print(events.format_events(found))
     names = tuple(event["eventType"]["id"] for event in found)
     succeeded = [event["event"]["success"] for event in found]
-    proof.check(names == EVENTS, f"{len(names)} events, in order")
+    proof.check(names == events.ROTATION, f"{len(names)} events, in order")
     completed = names.count("CertRotationCompleted") == 1 and all(succeeded)
     proof.check(completed, "all succeeded, and CertRotationCompleted came once")

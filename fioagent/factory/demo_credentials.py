@@ -25,8 +25,8 @@ from fioagent.factory.certificates import key_digest, load_key, public_pem
 from fioagent.factory.hsm import Hsm, HsmKey
 from fioagent.factory.lab import Factory
 from fioagent.factory.provision import Device
-from fioagent.factory.serving import Urls
 from fioagent.factory.traffic import SHORT_DIGEST
+from fioagent.factory.urls import Urls
 
 TIMEOUT_S: Final = 30
 Check = tuple[bool, str]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -66,6 +66,20 @@ def find(db: sqlite3.Connection, uuid: str, now: float) -> Device | None:
     if row is None:
         return None
     return Device(**{name: row[name] for name in Device.__slots__})
+
+
+def everybody(db: sqlite3.Connection, now: float) -> list[Device]:
+    """All devices as they are ``now``, oldest first. It changes nothing, as :func:`find` may."""
+    lifetime_s = _lock_lifetime_s(db)
+    rows = db.execute(
+        "SELECT *, (? AND locked_at < ?) AS lapsed FROM devices ORDER BY created_at, uuid",
+        (lifetime_s, now - lifetime_s),
+    ).fetchall()
+    found = []
+    for row in rows:
+        device = Device(**{name: row[name] for name in Device.__slots__})
+        found.append(replace(device, next_public_key=None) if row["lapsed"] else device)
+    return found
 
 
 def normal_key(pem: str) -> str:
@@ -209,14 +223,18 @@ def lock(
 
 
 def _expire_lock(db: sqlite3.Connection, uuid: str, now: float) -> None:
-    row = db.execute("SELECT value FROM knobs WHERE name = 'lock_lifetime_s'").fetchone()
-    lifetime_s = int(row["value"]) if row else 0
+    lifetime_s = _lock_lifetime_s(db)
     if lifetime_s:
         db.execute(
             "UPDATE devices SET next_public_key = NULL, locked_at = NULL,"
             " config_before_patch = NULL WHERE uuid = ? AND locked_at < ?",
             (uuid, now - lifetime_s),
         )
+
+
+def _lock_lifetime_s(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT value FROM knobs WHERE name = 'lock_lifetime_s'").fetchone()
+    return int(row["value"]) if row else 0
 
 
 def denied_keys(db: sqlite3.Connection, uuid: str) -> list[str]:

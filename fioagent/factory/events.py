@@ -12,6 +12,17 @@ from typing import Any, Final
 CORRELATION_ID: Final = re.compile(r"[a-zA-Z0-9_\-]+")
 RFC3339: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)")
 UPDATES_KEPT: Final = 20  # correlation ids per device, as update-server
+# What a rotation tells: the names that fioctl's users know, and an end that fioconfig itself
+# never reports.
+ROTATION: Final = (
+    "CertRotationStarted",
+    "Generate new certificate",
+    "Lock device configuration on server",
+    "Update local configuration with new key",
+    "Update device specific configuration on server with new key",
+    "Finalize aktualizr configuration",
+    "CertRotationCompleted",
+)
 
 
 class EventsError(ValueError):

@@ -9,7 +9,7 @@ What a fault does to a request or a connection is in ``mischief`` and ``tls``.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -101,6 +101,18 @@ class Kept:
     @property
     def is_spent(self) -> bool:
         return bool(self.fault.times) and self.hits >= self.fault.times
+
+
+def describe(kept: Kept) -> dict[str, Any]:
+    """As JSON shows it; members that mean nothing are left out."""
+    given = {name: value for name, value in asdict(kept.fault).items() if value}
+    return {
+        "id": kept.id,
+        **given,
+        "hits": kept.hits,
+        "spent": kept.is_spent,
+        "description": ACTIONS[kept.fault.action][0],
+    }
 
 
 def parse(options: dict[str, Any]) -> Fault:

@@ -11,6 +11,8 @@ from typing import Final
 
 from fioagent.factory.errors import FactoryError
 
+MAX_DIGITS: Final = 6  # of a number: so many days from now there still are dates
+
 
 class KnobError(FactoryError):
     """There is no such knob, or it has no such value."""
@@ -18,7 +20,7 @@ class KnobError(FactoryError):
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """``values`` is None for a whole number from 0 up."""
+    """``values`` is None for a whole number from 0 up, of ``MAX_DIGITS`` at most."""
 
     default: str
     values: tuple[str, ...] | None
@@ -102,7 +104,10 @@ def check(name: str, value: str) -> None:
     if knob is None:
         raise KnobError(f"cannot set {name}: there is no such knob; there are {', '.join(KNOBS)}")
     if knob.values is None:
-        if not (value.isascii() and value.isdigit()):
-            raise KnobError(f"cannot set {name} to {value!r}: it takes a whole number from 0 up")
+        if not (value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS):
+            raise KnobError(
+                f"cannot set {name} to {value[:20]!r}: it takes a whole number from 0 to"
+                f" {10**MAX_DIGITS - 1}"
+            )
     elif value not in knob.values:
-        raise KnobError(f"cannot set {name} to {value!r}: it takes {', '.join(knob.values)}")
+        raise KnobError(f"cannot set {name} to {value[:20]!r}: it takes {', '.join(knob.values)}")

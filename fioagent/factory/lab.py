@@ -38,9 +38,10 @@ from fioagent.factory.gateway import Clock
 from fioagent.factory.lab_faults import WithFaults
 from fioagent.factory.lab_queues import WithQueues
 from fioagent.factory.server import Address
-from fioagent.factory.serving import Urls, last_urls, serve
+from fioagent.factory.serving import serve
 from fioagent.factory.store import Store, factory_name, read_knobs, set_knob
 from fioagent.factory.traffic import Request, Traffic
+from fioagent.factory.urls import Urls, last_urls
 
 
 class Factory(WithFaults, WithQueues):

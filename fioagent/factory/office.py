@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from flask import Flask, Response, request
 
@@ -13,6 +13,7 @@ from fioagent.factory.answers import message
 from fioagent.factory.gateway import Clock
 from fioagent.factory.pki import Paths
 from fioagent.factory.store import Store, factory_name
+from fioagent.factory.traffic import Traffic
 
 DeviceHandler = Callable[..., Response]
 
@@ -25,6 +26,7 @@ class Office:
     store: Store
     clock: Clock
     gateway: Callable[[], str]
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)  # by server, while it serves
 
     def of_device(self, app: Flask, method: str, path: str, handler: DeviceHandler) -> None:
         """A route with ``<device>``: one transaction, 404 for a device that is not there.

@@ -8,9 +8,9 @@ import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from flask import Flask
@@ -26,20 +26,13 @@ from fioagent.factory.push import delivering
 from fioagent.factory.server import Address, FactoryServer, is_free, start, stop
 from fioagent.factory.store import Store
 from fioagent.factory.traffic import Traffic, open_log
+from fioagent.factory.urls import Urls, last_urls
 
 LOOPBACK: Final = "127.0.0.1"
 SERVERS: Final = ("gateway", "est", "api")
 SIGN: Final = "sign"  # only where it is asked for: whoever reaches it gets a certificate
 
 ContextChoice = Callable[[], ssl.SSLContext]
-
-
-@dataclass(frozen=True, slots=True)
-class Urls:
-    gateway: str
-    est: str
-    api: str
-    sign: str = ""  # empty: it is not served
 
 
 @contextmanager
@@ -56,7 +49,7 @@ def serve(
         servers: dict[str, FactoryServer] = {}
         stack.callback(lambda: stop([*servers.values()]))
         for name in wanted:
-            app, context = _application(name, paths, store, traffic[name], clock)
+            app, context = _application(name, paths, store, traffic, clock)
             address = listen.get(name) or _last_address(getattr(last, name, ""))
             try:
                 servers[name] = start(address, app, traffic[name], context, Faults(store, name))
@@ -80,16 +73,16 @@ def serve(
 
 
 def _application(
-    name: str, paths: Paths, store: Store, traffic: Traffic, clock: Clock
+    name: str, paths: Paths, store: Store, traffic: Mapping[str, Traffic], clock: Clock
 ) -> tuple[Flask, ContextChoice | None]:
     """The application, and how a new connection finds its TLS context; None for plain HTTP."""
     if name == "gateway":
-        return gateway.create_app(store, traffic, clock), Contexts(store, paths, "tls-crt")
+        return gateway.create_app(store, traffic[name], clock), Contexts(store, paths, "tls-crt")
     if name == "est":
-        app = est.create_app(store, traffic, paths, clock)
+        app = est.create_app(store, traffic[name], paths, clock)
         return app, Contexts(store, paths, "est-tls-crt")
-    office = Office(paths, store, clock, lambda: _gateway_url(paths))
-    return (sign if name == SIGN else api).create_app(office, traffic), None
+    office = Office(paths, store, clock, lambda: _gateway_url(paths), traffic)
+    return (sign if name == SIGN else api).create_app(office, traffic[name]), None
 
 
 def _gateway_url(paths: Paths) -> str:
@@ -114,16 +107,6 @@ def _served_once(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def last_urls(paths: Paths) -> Urls | None:
-    """Where the servers are, or were when they last ran; None if they never did."""
-    try:
-        state: Any = json.loads(paths.state.read_text())
-        sign_url = str(state.get(SIGN, ""))
-        return Urls(str(state["gateway"]), str(state["est"]), str(state["api"]), sign_url)
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
 
 
 def _last_address(url: str) -> Address:

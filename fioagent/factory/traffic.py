@@ -23,6 +23,8 @@ class Request(NamedTuple):
     key: str  # digest of the client's key; empty without a certificate
     body: bytes
     headers: Mapping[str, str]  # names in lower case
+    at: float = 0.0  # unix seconds, by the machine's clock
+    device: str = ""  # the client certificate's CN; empty without a certificate
 
 
 @dataclass
@@ -34,12 +36,14 @@ class Traffic:
     _requests: deque[Request] = field(default_factory=lambda: deque(maxlen=REQUESTS_KEPT))
     _handshakes: int = 0
     _refused_handshakes: int = 0
+    seen: int = 0  # requests ever: whoever has looked knows by it whether to look again
 
     def saw_request(self, request: Request, peer: Peer | None) -> None:
         name, digest = (peer.name, peer.digest[:SHORT_DIGEST]) if peer else ("-", "-")
         status = request.status or "dropped"
         with self._lock:
             self._requests.append(request)
+            self.seen += 1
             self._write(f"{request.method} {request.path} {name} {digest} {status}")
 
     def saw_handshake(self, error: Exception | None) -> None:

@@ -116,6 +116,8 @@ def test_serve_says_ready_and_ends_with_a_signal(
     assert process.pid == state["pid"]
     assert state["est"].endswith("/.well-known/est")
     assert {"gateway", "est", "api", "pid"} == set(state)
+    token = unserved.paths.api_token.read_text().strip()
+    assert f"page    {state['api']}/#{token}\n" in lines
 
     process.send_signal(number)
     assert 0 == process.wait(5)
