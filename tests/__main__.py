@@ -83,8 +83,8 @@ TOKENS = {
 # And parts of the check that run alone.
 PARTS = {
     "crash": (
-        ("strace", "softhsm2-util", "pkcs11-tool"),
-        (),
+        ("strace", "softhsm2-util", "pkcs11-tool", "swtpm", "tpm2_flushcontext"),
+        TOKENS["swtpm"][1],
     ),
     "debian13": (("mmdebstrap", "systemd-nspawn"), ()),
 }

@@ -1,7 +1,10 @@
 """A Debian 13 root, made anew, and what runs in it: the checkout as it stands, at /src.
 
-python3 -m tests debian13 COMMAND...   one command in one; as root, with mmdebstrap and
-                                       systemd-nspawn
+    python3 -m tests debian13 COMMAND...   one command in one; as root, with mmdebstrap and
+                                           systemd-nspawn
+
+The whole of what the crash proof has of a TPM, for example, is
+``python3 -m tests debian13 python3 -m tests.crash --layer 2 --store TPM --full``.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ TOP: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = (
     *("python3-cryptography", "python3-requests", "python3-flask", "python3-cheroot"),
     *("python3-pkcs11", "python3-pytest", "python3-hypothesis", "opensc", "softhsm2"),
-    *("swtpm", "libtpm2-pkcs11-1", "libtss2-tcti-swtpm0t64", "tpm2-tools"),
+    *("swtpm", "libtpm2-pkcs11-1", "libtss2-tcti-swtpm0t64", "tpm2-tools", "strace"),
     *("libest-utils", "strongswan-pki", "libstrongswan-standard-plugins", "curl", "openssl"),
 )
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})

@@ -52,6 +52,11 @@ def test_a_tpm_stands_power_cuts(root: Path) -> None:
     assert f"{len(BEFORE_EACH_EFFECT)} passed" in outcome_of(root, "test_tpm_cuts.py")
 
 
+def test_a_tpm_stands_kills(root: Path) -> None:
+    """At a share of the system calls with which its module writes."""
+    assert "1 passed" in outcome_of(root, "test_crash_tpm.py")
+
+
 def test_the_token_rules_hold(root: Path) -> None:
     """With the oldest python-pkcs11, which loads one module a process."""
     for pattern in ("tpm", "soft"):
