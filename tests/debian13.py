@@ -24,6 +24,7 @@ PACKAGES: Final = (
     *("python3-pkcs11", "python3-pytest", "python3-hypothesis", "opensc", "softhsm2"),
     *("swtpm", "libtpm2-pkcs11-1", "libtss2-tcti-swtpm0t64", "tpm2-tools", "strace"),
     *("libest-utils", "strongswan-pki", "libstrongswan-standard-plugins", "curl", "openssl"),
+    "pkcs11-provider",
 )
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 

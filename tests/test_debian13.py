@@ -63,6 +63,11 @@ def test_the_token_rules_hold(root: Path) -> None:
         assert "passed" in outcome_of(root, "test_token_rules.py", "-k", pattern)
 
 
+def test_other_programs_use_the_key_in_a_token(root: Path) -> None:
+    """By a provider for OpenSSL 3, which Debian 12 has not."""
+    assert "2 passed" in outcome_of(root, "test_provider.py")
+
+
 def test_est_clients_of_others_renew(root: Path) -> None:
     """With those of strongSwan 6 and of libest, which Debian 12 has not."""
     assert "8 passed" in outcome_of(root, "factory/test_est_clients.py")
