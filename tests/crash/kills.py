@@ -9,6 +9,8 @@ next run bring the rotation to its end, is the end the promised one. The full ru
 takes all of that of the first rotation, and kills ``recover`` and the resumed
 ``rotate`` as well; of the other scenarios every kill, or a share of them, and a share
 of the refusals. The quick run takes a share of it all.
+
+A TPM stays on when the process dies, or loses its power with it, in turn.
 """
 
 from __future__ import annotations
