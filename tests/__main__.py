@@ -7,6 +7,7 @@
     python3 -m tests bench NAME...  what it costs, measured; all benchmarks without a name
     python3 -m tests crash ARG...   power cuts, kills and faults by the thousand; --help tells more
     python3 -m tests fuzz ARG...    damaged files and answers, for as long as wanted; the same
+    python3 -m tests debian13 ARG...  a command in a fresh Debian 13, as tests/debian13.py tells
 
 Standard library only, Python 3.10 or later: it runs before anything is
 installed. Everything goes into ``.venv``; Debian packages are installed where
@@ -67,7 +68,6 @@ PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "tpm2_flushcontext": "tpm2-tools",
 }
-CRASH = ("strace", "softhsm2-util", "pkcs11-tool")
 # The same for libraries, below /usr/lib.
 LIBRARIES = {
     "*/engines-3/pkcs11.so": "libengine-pkcs11-openssl",
@@ -81,6 +81,14 @@ TOKENS = {
         ("pkcs11-tool", "swtpm"),
         ("*/libtss2-tcti-swtpm.so.0", "*/pkcs11/libtpm2_pkcs11.so"),
     ),
+}
+# And parts of the check that run alone.
+PARTS = {
+    "crash": (
+        ("strace", "softhsm2-util", "pkcs11-tool", "swtpm", "tpm2_flushcontext"),
+        TOKENS["swtpm"][1],
+    ),
+    "debian13": (("mmdebstrap", "systemd-nspawn"), ()),
 }
 # The same, of what not every Debian has: 12 has no libest.
 PROGRAMS_OF_SOME = {"estclient": "libest-utils"}
@@ -102,8 +110,8 @@ def main(arguments: Sequence[str]) -> int:
                 return in_environment(extras, ["fioagent.factory", "demo", *rest])
             case ["pytest", *rest]:
                 return in_environment("factory,dev,pkcs11", ["pytest", *rest])
-            case ["bench" | "crash" | "fuzz" as name, *rest]:
-                need_programs(CRASH if name == "crash" else [], [])
+            case ["bench" | "crash" | "debian13" | "fuzz" as name, *rest]:
+                need_programs(*PARTS.get(name, ((), ())))
                 return in_environment("factory,dev,pkcs11", [f"tests.{name}", *rest])
             case []:
                 return check_everything()

@@ -6,7 +6,6 @@ machine has that, as Debian 12; ``test_debian13.py`` runs this file beside 1.9.1
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,15 +17,8 @@ from fioagent.factory.cli import main
 from fioagent.keystore.token import KEY_CLASSES
 from fioagent.keystore.token_key import TokenKey
 from tests.token_world import TokenWorld
-from tests.tokens import tpm_token
+from tests.tokens import tpm_derives, tpm_token
 from tests.world import BUNDLE, SECRET
-
-
-def derives() -> bool:
-    """By the version of the package."""
-    query = ["dpkg-query", "--showformat", "${Version}", "--show", "libtpm2-pkcs11-1"]
-    version = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-    return [int(part) for part in version.partition("-")[0].split(".")] >= [1, 9, 1]
 
 
 @pytest.fixture
@@ -35,7 +27,7 @@ def world(served: tuple[Factory, Urls], tmp_path: Path) -> Iterator[TokenWorld]:
         yield TokenWorld(*served, tmp_path / "device", token)
 
 
-@pytest.mark.skipif(derives(), reason="this tpm2-pkcs11 derives")
+@pytest.mark.skipif(tpm_derives(), reason="this tpm2-pkcs11 derives")
 def test_a_tpm_that_does_not_derive_is_refused_before_anything_changes(world: TokenWorld) -> None:
     before = world.token.objects()
 
@@ -49,7 +41,7 @@ def test_a_tpm_that_does_not_derive_is_refused_before_anything_changes(world: To
     assert world.fioagent("check-in").code == 0
 
 
-@pytest.mark.skipif(not derives(), reason="this tpm2-pkcs11 does not derive")
+@pytest.mark.skipif(not tpm_derives(), reason="this tpm2-pkcs11 does not derive")
 def test_the_slots_swap(world: TokenWorld) -> None:
     """Twice in a row; handles that a TPM mixes up would show here."""
     world.give_config()
@@ -64,7 +56,7 @@ def test_the_slots_swap(world: TokenWorld) -> None:
         assert extracted["certs/ca-bundle.pem"] == BUNDLE
 
 
-@pytest.mark.skipif(not derives(), reason="this tpm2-pkcs11 does not derive")
+@pytest.mark.skipif(not tpm_derives(), reason="this tpm2-pkcs11 does not derive")
 def test_the_demo_proves_a_rotation(capfd: pytest.CaptureFixture[str]) -> None:
     """With a TPM that ends with it."""
     assert main(["demo", "--token", "swtpm"]) == 0
@@ -74,7 +66,7 @@ def test_the_demo_proves_a_rotation(capfd: pytest.CaptureFixture[str]) -> None:
     assert "the gateway denies the old key" in said
 
 
-@pytest.mark.skipif(not derives(), reason="this tpm2-pkcs11 does not derive")
+@pytest.mark.skipif(not tpm_derives(), reason="this tpm2-pkcs11 does not derive")
 def test_a_key_that_has_derived_can_be_destroyed(tmp_path: Path) -> None:
     """tpm2-pkcs11 counts it as in use for as long as it is initialised."""
     with tpm_token(tmp_path / "tpm") as made, made.opened() as token:

@@ -19,9 +19,8 @@ from tests.test_token_cuts import (
     check_finished,
     rotate,
 )
-from tests.test_tpm import derives
 from tests.token_world import TokenWorld
-from tests.tokens import tpm_token
+from tests.tokens import tpm_derives, tpm_token
 
 # What a cut after an effect leaves is what one before the next effect leaves; all points are cut
 # with SoftHSM, in test_token_cuts.py.
@@ -36,7 +35,7 @@ def world(served: tuple[Factory, Urls], tmp_path: Path) -> Iterator[TokenWorld]:
         yield made
 
 
-@pytest.mark.skipif(not derives(), reason="this tpm2-pkcs11 does not derive")
+@pytest.mark.skipif(not tpm_derives(), reason="this tpm2-pkcs11 does not derive")
 @pytest.mark.parametrize("cut", BEFORE_EACH_EFFECT)
 def test_power_cut_of_device_and_tpm(world: TokenWorld, cut: int) -> None:
     """Wherever the power fails, the device boots with a pair that works, and finishes."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -46,19 +48,25 @@ class LabToken(Hsm):
         assert has_ended(tpm)  # and with it its port and its lock
         subprocess.run(["sh", str(self.starter)], check=True)
 
+    def let_go(self) -> None:
+        """Of what ended processes have loaded into a TPM.
+
+        The kernel's resource manager does so when a process ends; swtpm has none.
+        """
+        if self.module == TPM:
+            self.run("tpm2_flushcontext", "--transient-object")
+
     @contextlib.contextmanager
     def at_hand(self) -> Iterator[None]:
         """For this process, whose module may have looked at another one before."""
         os.environ.update(self.env)
-        if self.module == TPM:
-            # The kernel's resource manager does so when a process ends; swtpm has none.
-            self.run("tpm2_flushcontext", "--transient-object")
         try:
             pkcs11.lib(self.module).reinitialize()
             yield
         finally:
             for name in self.env:
                 del os.environ[name]
+            self.let_go()
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Token]:
@@ -79,6 +87,16 @@ class LabToken(Hsm):
         return field_of(found, "EC_POINT")
 
 
+def tpm_derives() -> bool:
+    """By the version of the package; where there is none, nothing does."""
+    query = ["dpkg-query", "--showformat", "${Version}", "--show", "libtpm2-pkcs11-1"]
+    if shutil.which("dpkg-query") is None:
+        return False
+    version = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    return found is not None and tuple(map(int, found.groups())) >= (1, 9, 1)
+
+
 def soft_token(directory: Path, *usages: str) -> LabToken:
     """Of SoftHSM 2."""
     return _lab_token(softhsm(directory), usages)
@@ -87,11 +105,16 @@ def soft_token(directory: Path, *usages: str) -> LabToken:
 @contextlib.contextmanager
 def tpm_token(directory: Path) -> Iterator[LabToken]:
     """Of tpm2-pkcs11 with a TPM 2.0 that is a process of its own."""
-    made = _lab_token(swtpm(directory))
+    made = running_tpm(directory)
     try:
         yield made
     finally:
         made.stop()
+
+
+def running_tpm(directory: Path) -> LabToken:
+    """The same, for who stops it."""
+    return _lab_token(swtpm(directory))
 
 
 def _lab_token(made: Hsm, usages: tuple[str, ...] = ()) -> LabToken:

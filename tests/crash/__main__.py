@@ -35,6 +35,7 @@ LAYERS: Final[Mapping[int, str]] = MappingProxyType(
 )
 QUICK_FLOOR: Final = 20_000  # distinct states
 FULL_FLOOR: Final = 250_000
+STORES: Final = ("file", "SoftHSM", "TPM")
 SHOWN: Final = 20  # failures of a row; the rest is most often the same once more
 COLUMNS: Final = ("points", "states", "stranded", "broken", "rotated", "reverted")
 
@@ -47,20 +48,28 @@ class Layer(Protocol):
         ...
 
 
+class LayerOfStores(Protocol):
+    """Layer 2 has real key stores."""
+
+    def run(self, *, full: bool, jobs: int, stop_early: bool, store: str) -> list[Row]: ...
+
+
 def load(number: int) -> Layer:
     return cast("Layer", importlib.import_module(LAYERS[number]))
 
 
 def main(argv: Sequence[str] | None = None, load: Callable[[int], Layer] = load) -> int:
     """The exit status: 0 where every promise was kept, at enough states."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.store and arguments.layer != [2]:
+        parser.error("--store is for --layer 2 alone")
     if arguments.mutants is not None:
         return mutants.main(arguments.mutants, jobs=arguments.jobs)
     started = time.monotonic()
     rows: list[Row] = []
     for number in arguments.layer or sorted(LAYERS):
-        layer, early = load(number), arguments.stop_early
-        rows += layer.run(full=arguments.full, jobs=arguments.jobs, stop_early=early)
+        rows += _rows(load(number), arguments)
         total = summed(rows, time.monotonic() - started)
         if arguments.json:  # after each layer: the next may take half an hour
             told = _as_json(rows, total, full=arguments.full)
@@ -75,6 +84,13 @@ def main(argv: Sequence[str] | None = None, load: Callable[[int], Layer] = load)
     if total.states < floor:
         print(f"FAILED: {total.states} distinct states, {floor} are promised")
     return 1 if total.stranded or total.broken or total.states < floor else 0
+
+
+def _rows(layer: Layer, arguments: argparse.Namespace) -> list[Row]:
+    asked = {"full": arguments.full, "jobs": arguments.jobs, "stop_early": arguments.stop_early}
+    if arguments.store:
+        return cast("LayerOfStores", layer).run(**asked, store=arguments.store)
+    return layer.run(**asked)
 
 
 def summed(rows: Sequence[Row], seconds: float) -> Row:
@@ -120,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         choices=sorted(LAYERS),
         help="this one only, may be repeated: 1 ports, 2 kills, 3 disk states, 4 faults",
+    )
+    parser.add_argument(
+        "--store", choices=STORES, help="with --layer 2: scenarios whose keys are there, only"
     )
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count(), help="processes (default: CPUs)"

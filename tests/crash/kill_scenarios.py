@@ -19,8 +19,10 @@ from tests.crash.syscalls import Command
 from tests.crash.token_subject import InToken
 from tests.fioconfig import Fioconfig
 from tests.test_rotation import SUCCESS
+from tests.tokens import LabToken, running_tpm, soft_token
 from tests.world import World
 
+TPM: Final = "TPM"
 ROTATE: Final[Command] = ("rotate", "--now", "--id", "certs-1")
 _OLD_KEY_MAY_BE_GONE: Final = (None, "confirmed", "services-restarted", "retired", "completed")
 
@@ -37,11 +39,14 @@ def in_files(prepare: Callable[[World], object] = lambda _: None) -> Make:
     return make
 
 
-def in_softhsm(prepare: Callable[[InToken], object] = lambda _: None) -> Make:
-    """The same, their keys in a token of SoftHSM."""
+def in_token(
+    prepare: Callable[[InToken], object] = lambda _: None,
+    token: Callable[[Path], LabToken] = soft_token,
+) -> Make:
+    """The same, their keys in a token: of SoftHSM where nothing else is said."""
 
     def make(factory: Factory, urls: Urls, directory: Path) -> Subject:
-        subject = InToken.made(factory, urls, directory)
+        subject = InToken.made(factory, urls, directory, token)
         prepare(subject)
         return subject
 
@@ -92,6 +97,10 @@ def _locked_then_forgotten(world: World) -> None:
     world.make_the_gateway_forget_the_new_key()
 
 
+def _rotate_before(subject: InToken) -> None:
+    subject.fioagent("rotate", "--now", "--id", "certs-0")
+
+
 FIRST: Final = Scenario("first rotation")
 SECOND: Final = Scenario(
     "second rotation",
@@ -124,11 +133,11 @@ TAKEOVER: Final = Scenario(
     "takeover from fioconfig", make=in_files(lambda world: Fioconfig(world).run(4)), stride=8
 )
 FIRST_IN_TOKEN: Final = Scenario(
-    "first rotation in a token", make=in_softhsm(), store="SoftHSM", stride=32
+    "first rotation in a token", make=in_token(), store="SoftHSM", stride=32
 )
 SECOND_IN_TOKEN: Final = Scenario(
     "second rotation in a token",
-    make=in_softhsm(lambda subject: subject.fioagent("rotate", "--now", "--id", "certs-0")),
+    make=in_token(_rotate_before),
     store="SoftHSM",
     ends=(("certs-0", True), ("certs-1", True)),
     stride=96,
@@ -136,7 +145,7 @@ SECOND_IN_TOKEN: Final = Scenario(
 )
 GIVEN_UP_IN_TOKEN: Final = Scenario(
     "given up in a token",
-    make=in_softhsm(),
+    make=in_token(),
     store="SoftHSM",
     knobs=MappingProxyType({"est_ca": "foreign-ca"}),
     code=1,
@@ -144,11 +153,27 @@ GIVEN_UP_IN_TOKEN: Final = Scenario(
     stride=96,
     full_stride=4,
 )
+FIRST_IN_TPM: Final = Scenario(
+    # A prime: each of some seventy transactions is much the same row of calls.
+    "first rotation in a TPM",
+    make=in_token(token=running_tpm),
+    store=TPM,
+    stride=97,
+)
+SECOND_IN_TPM: Final = Scenario(
+    "second rotation in a TPM",
+    make=in_token(_rotate_before, running_tpm),
+    store=TPM,
+    ends=(("certs-0", True), ("certs-1", True)),
+    stride=389,
+    full_stride=4,
+)
 SCENARIOS: Final = {
     each.name: each
     for each in (
         *(FIRST, SECOND, GIVEN_UP, REVERTED, SUPERSEDING, TAKEOVER),
         *(FIRST_IN_TOKEN, SECOND_IN_TOKEN, GIVEN_UP_IN_TOKEN),
+        *(FIRST_IN_TPM, SECOND_IN_TPM),
     )
 }
 
@@ -158,7 +183,7 @@ def devices(place: Path, scenario: Scenario) -> Iterator[Callable[[], Subject]]:
     """A factory in ``place``, and what makes its devices."""
     factory = Factory.create(place / "lab")
     defaults = dict(factory.knobs())
-    with factory.serving() as urls:
+    with factory.serving() as urls, contextlib.ExitStack() as until_the_end:
         made = 0
 
         def make() -> Subject:
@@ -166,6 +191,7 @@ def devices(place: Path, scenario: Scenario) -> Iterator[Callable[[], Subject]]:
             made += 1
             _turn(factory, defaults)
             subject = scenario.make(factory, urls, place / f"device-{made}")
+            until_the_end.callback(subject.close)
             _turn(factory, scenario.knobs)
             return subject
 

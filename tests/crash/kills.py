@@ -9,6 +9,8 @@ next run bring the rotation to its end, is the end the promised one. The full ru
 takes all of that of the first rotation, and kills ``recover`` and the resumed
 ``rotate`` as well; of the other scenarios every kill, or a share of them, and a share
 of the refusals. The quick run takes a share of it all.
+
+A TPM stays on when the process dies, or loses its power with it, in turn.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from tests.crash.kill_scenarios import (
     FIRST,
     ROTATE,
     SCENARIOS,
+    TPM,
     Scenario,
     check_end,
     devices,
@@ -38,6 +41,7 @@ from tests.crash.report import Row
 from tests.crash.subjects import Subject
 from tests.crash.syscalls import KILL, Command, Fault, Point, TokenLostError, disturbed, recorded
 from tests.crash.trial import RECOVER, Trial, Verdict, tried, what_fails
+from tests.tokens import tpm_derives
 
 LAYER: Final = "2 kills"
 ERRNOS: Final = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
@@ -51,10 +55,10 @@ _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
 
 
-def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
+def run(*, full: bool, jobs: int, stop_early: bool = False, store: str = "") -> list[Row]:
     """A row for the kills of each scenario, one for its refusals, in the full run one for pairs.
 
-    ``stop_early``: the first failure is enough.
+    ``stop_early``: the first failure is enough. ``store``: where the keys have to be.
     """
     rows: list[Row] = []
     seen = set[str]()
@@ -63,7 +67,8 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
         tempfile.TemporaryDirectory(prefix="fioagent-kills-", dir=place) as scratch,
         ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool,
     ):
-        labs = [Lab(pool, each, scratch, stop_early, seen) for each in SCENARIOS.values()]
+        wanted = [each for each in _possible() if store in ("", each.store)]
+        labs = [Lab(pool, each, scratch, stop_early, seen) for each in wanted]
         baselines = [(lab, *lab.baseline()) for lab in labs]
         for lab, _, trouble in baselines:
             if trouble:
@@ -75,13 +80,23 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
     return rows
 
 
+def _possible() -> Iterator[Scenario]:
+    """A word of those whose tokens this machine has not."""
+    for scenario in SCENARIOS.values():
+        if scenario.store == TPM and not tpm_derives():
+            print(f"{LAYER}: {scenario.name}: not tried, no tpm2-pkcs11 1.9.1", file=sys.stderr)
+        else:
+            yield scenario
+
+
 def _rows(lab: Lab, calls: Sequence[Point], *, full: bool) -> Iterator[Row]:
     if not calls:
         return
     started = time.monotonic()
     thorough = lab.scenario in THOROUGH
     stride = lab.scenario.full_stride if full else lab.scenario.stride
-    verdicts = lab.verdicts(kills(calls, every_way=full and thorough, stride=stride))
+    powers = (False, True) if lab.scenario.store == TPM else (None,)
+    verdicts = lab.verdicts(kills(calls, powers, every_way=full and thorough, stride=stride))
     yield _row(lab, "killed", verdicts, [], started)
     if full or thorough:
         started = time.monotonic()
@@ -94,15 +109,20 @@ def _rows(lab: Lab, calls: Sequence[Point], *, full: bool) -> Iterator[Row]:
         yield _row(lab, "killed twice", twice, [], started)
 
 
-def kills(calls: Sequence[Point], *, every_way: bool, stride: int) -> list[Trial]:
-    """Every ``stride``-th, followed in each of four ways, or in one of them, in turn."""
+def kills(
+    calls: Sequence[Point], powers: Sequence[bool | None], *, every_way: bool, stride: int
+) -> list[Trial]:
+    """Every ``stride``-th, followed in each of the ways, or in one of them, in turn.
+
+    A boot or the timer, another program or none, and whatever of ``powers`` becomes of a TPM.
+    """
     faults = [Fault(point, KILL) for point in calls if point.changes]
-    ways = list(product((False, True), repeat=2))
+    ways = list(product((False, True), (False, True), powers))
     if every_way:
         followed = list(product(faults[::stride], ways))
     else:
         followed = list(zip(faults[::stride], cycle(ways), strict=False))
-    return [Trial(fault, boots=boots, polled=polled) for fault, (boots, polled) in followed]
+    return [Trial(fault, None, *way) for fault, way in followed]
 
 
 def refusals(calls: Sequence[Point], *, every_error: bool, stride: int) -> list[Trial]:

@@ -33,6 +33,14 @@ class Subject(Protocol):
         """The command line, in this process."""
         ...
 
+    def process_ended(self, *, powerless: bool) -> None:
+        """One of its own has; with it the power of its TPM, or that stays on."""
+        ...
+
+    def close(self) -> None:
+        """What plays its TPM ends."""
+        ...
+
     def has_open_rotation(self) -> bool: ...
 
     def live_key(self) -> bytes:
@@ -83,6 +91,12 @@ class InFiles:
         self.directory = world.device.directory
         self.fioagent = world.fioagent
         self.check_reachable = world.check_reachable
+
+    def process_ended(self, *, powerless: bool) -> None:
+        """Its keys are where its files are."""
+
+    def close(self) -> None:
+        """There is none."""
 
     def has_open_rotation(self) -> bool:
         return (self.world.storage / "fioagent" / "rotation.journal").exists()

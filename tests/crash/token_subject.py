@@ -1,4 +1,4 @@
-"""A device of layer 2 whose keys are in a token of SoftHSM.
+"""A device of layer 2 whose keys are in a token of SoftHSM, or in a TPM that swtpm plays.
 
 Its keys cannot be read, so what they open is asked of the token by the agent's own
 key; everything else is looked at with other tools.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ _AT_REGISTRATION: Final = ("01", "03")
 
 
 class InToken:
-    """Its store lies beside the device's own files."""
+    """The module's store lies beside the device's own files; a TPM is a machine of its own."""
 
     def __init__(self, world: TokenWorld) -> None:
         self.world = world
@@ -40,16 +40,30 @@ class InToken:
         self.fioagent = world.fioagent
 
     @classmethod
-    def made(cls, factory: Factory, urls: Urls, directory: Path) -> InToken:
+    def made(
+        cls,
+        factory: Factory,
+        urls: Urls,
+        directory: Path,
+        make: Callable[[Path], LabToken] = soft_token,
+    ) -> InToken:
         """Registered, and with an encrypted configuration."""
-        token = soft_token(directory / "token")
-        world = TokenWorld(factory, urls, directory / "device", token)
+        world = TokenWorld(factory, urls, directory / "device", make(directory / "token"))
         world.give_config()
         return cls(world)
 
     @property
     def token(self) -> LabToken:
         return self.world.token
+
+    def process_ended(self, *, powerless: bool) -> None:
+        if powerless:
+            self.token.lose_power()
+        else:
+            self.token.let_go()
+
+    def close(self) -> None:
+        self.token.stop()
 
     def has_open_rotation(self) -> bool:
         return self.world.journal() is not None

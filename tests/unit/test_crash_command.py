@@ -43,8 +43,8 @@ class MadeUp:
         self.rows = list(rows)
         self.asked: list[Mapping[str, object]] = []
 
-    def run(self, *, full: bool, jobs: int, stop_early: bool) -> list[Row]:
-        self.asked.append({"full": full, "jobs": jobs, "stop_early": stop_early})
+    def run(self, *, full: bool, jobs: int, stop_early: bool, **more: str) -> list[Row]:
+        self.asked.append({"full": full, "jobs": jobs, "stop_early": stop_early, **more})
         return self.rows
 
 
@@ -128,6 +128,14 @@ def test_arguments_reach_the_layers() -> None:
     assert layer.asked == [{"full": True, "jobs": 1, "stop_early": True}]
 
 
+def test_a_key_store_is_asked_of_the_layer_that_has_them() -> None:
+    layer = MadeUp(KEPT)
+
+    run({2: layer}, "--layer", "2", "--store", "TPM", "--jobs", "1")
+
+    assert layer.asked == [{"full": False, "jobs": 1, "stop_early": False, "store": "TPM"}]
+
+
 def test_json_holds_every_row_and_the_sum(tmp_path: Path) -> None:
     """For whoever compares runs."""
     file = tmp_path / "crash.json"
@@ -142,7 +150,7 @@ def test_json_holds_every_row_and_the_sum(tmp_path: Path) -> None:
     assert list(BROKEN.failures) == written["rows"][1]["failures"] == written["total"]["failures"]
 
 
-@pytest.mark.parametrize("argument", ["--layer=5", "--layer=x", "--no-such", "more"])
+@pytest.mark.parametrize("argument", ["--layer=5", "--layer=x", "--no-such", "more", "--store=TPM"])
 def test_wrong_arguments_are_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
     """By argparse, with its exit status."""
     with pytest.raises(SystemExit) as ended:
