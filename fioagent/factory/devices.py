@@ -218,13 +218,14 @@ def denied_keys(db: sqlite3.Connection, uuid: str) -> list[str]:
 
 def saw(db: sqlite3.Connection, uuid: str, headers: Mapping[str, str], now: float) -> None:
     """A check-in: a header that is missing keeps what was known."""
-    db.execute("UPDATE devices SET last_seen = ? WHERE uuid = ?", (int(now), uuid))
-    for header, column in CHECK_IN_HEADERS.items():
-        if header in headers:
-            db.execute(
-                f"UPDATE devices SET {column} = ? WHERE uuid = ?",  # noqa: S608  # our own columns
-                (headers[header], uuid),
-            )
+    told: dict[str, str | int] = {"last_seen": int(now)}
+    told |= {CHECK_IN_HEADERS[name]: headers[name] for name in CHECK_IN_HEADERS if name in headers}
+    for column, value in told.items():
+        # What is no news is not written: a transaction without a change costs the disk nothing.
+        db.execute(
+            f"UPDATE devices SET {column} = ? WHERE uuid = ? AND {column} <> ?",  # noqa: S608  # our own
+            (value, uuid, value),
+        )
 
 
 def set_group(db: sqlite3.Connection, uuid: str, group: str, now: float) -> None:
