@@ -1,9 +1,10 @@
 """Mutual TLS for cheroot: a handshake that holds up nobody, and whose refusals arrive.
 
 cheroot shakes hands in the thread that accepts, and closes at once after a failure. Both are
-wrong here: one silent client must not stop the others, and a client is to read *why* it was
-refused. So the handshake waits for the connection's worker thread, and after a failed one we
-read on until the client hangs up: a reset would overtake the alert.
+wrong here: a silent client must not stop the others, and a client is to read *why* it was
+refused. So the handshake goes on whenever the client has said something, a connection that is
+waiting for it costs no thread, and after a failed one we read on until the client hangs up: a
+reset would overtake the alert.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from cryptography import x509
 
 from fioagent.factory.certificates import common_name, key_digest, public_pem
 
-HANDSHAKE_TIMEOUT_S: Final = 10.0
+REQUEST_TIMEOUT_S: Final = 30.0  # between two pieces of a request, once it has begun
 LINGER_S: Final = 1.0
 
 PEER: Final = "fioagent.peer"  # WSGI environ: Peer, or None without a client certificate
@@ -116,27 +117,29 @@ class TlsRequest(HTTPRequest):
 
 
 class TlsConnection(HTTPConnection):
-    """Shakes hands before the first request, in the worker thread."""
+    """Shakes hands before the first request, bit by bit, in whatever worker has the time."""
 
     RequestHandlerClass = TlsRequest
     shaken = False
 
     def communicate(self) -> bool:
+        """Whether the connection stays; it then waits for the client to say more."""
         if isinstance(self.socket, ssl.SSLSocket) and not self.shaken:
-            if not self._handshake(self.socket):
-                return False
-            self.shaken = True
+            return self._shake_hands(self.socket)
+        self.socket.settimeout(REQUEST_TIMEOUT_S)
         return bool(super().communicate())  # type: ignore[no-untyped-call]  # cheroot's stub
 
-    def _handshake(self, tls: ssl.SSLSocket) -> bool:
-        tls.settimeout(HANDSHAKE_TIMEOUT_S)
+    def _shake_hands(self, tls: ssl.SSLSocket) -> bool:
+        tls.settimeout(0)
         try:
             tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return True
         except OSError as error:  # ssl.SSLError is one
             self.server.saw_handshake(error)
             _linger(tls)
             return False
-        tls.settimeout(self.server.timeout)
+        self.shaken = True
         self.ssl_env = {PEER: _peer(tls)}
         self.server.saw_handshake(None)
         return True
