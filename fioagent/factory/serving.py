@@ -30,7 +30,7 @@ LOOPBACK: Final = "127.0.0.1"
 SERVERS: Final = ("gateway", "est", "api")
 SIGN: Final = "sign"  # only where it is asked for: whoever reaches it gets a certificate
 # A server that was killed or told to stop needs a moment until it has let go of everything.
-FORMER_S: Final = 3.0
+FORMER_S: Final = 5.0
 FORMER_POLL_S: Final = 0.02
 
 ContextChoice = Callable[[], ssl.SSLContext]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -29,14 +31,26 @@ def until_ready(process: subprocess.Popen[str]) -> list[str]:
 
 
 @contextmanager
+def started(
+    command: Sequence[str], *, stderr: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Killed at the end, with whatever it has started."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=stderr, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):  # it has ended, and was waited for
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
 def running(
     command: Sequence[str], *, stderr: int | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """Ready inside the ``with``, and killed at its end."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=stderr, text=True) as process:
-        try:
-            until_ready(process)
-            yield process
-        finally:
-            process.kill()
+    """The same, and ready."""
+    with started(command, stderr=stderr) as process:
+        until_ready(process)
+        yield process

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import re
-import signal
 import socket
 import subprocess
 import threading
@@ -28,7 +27,7 @@ from fioagent.factory.certificates import key_digest
 from fioagent.factory.cli import main
 from tests import needs
 from tests.factory.peers import TIMEOUT_S, Client, Credential, spki_pem
-from tests.factory.serving import running, serve_command, served, until_ready
+from tests.factory.serving import running, serve_command, started, until_ready
 from tests.factory.simulated import SimulatedDevice
 
 DEVICES = 4
@@ -287,27 +286,36 @@ def test_an_answer_is_on_the_disk_before_it_is_given(unserved: Factory, tmp_path
         device.check_in()
         device.announce(ec.generate_private_key(ec.SECP256R1()))
         device.hang_up()
-        os.kill(json.loads(unserved.paths.state.read_text())["pid"], signal.SIGKILL)
 
     done = re.findall(r" (\w+)\(\d+<[^>]*/factory\.db-wal>", log.read_text())
     assert "pwrite64" in done
     assert done[-1] in {"fsync", "fdatasync"}
 
 
-def test_a_server_waits_for_the_one_before_it_to_be_gone(unserved: Factory) -> None:
+def test_a_server_waits_for_the_one_before_it_to_be_gone(unserved: Factory, tmp_path: Path) -> None:
     """What was told to stop, or killed, has the directory or a port for a moment more."""
+    needs.root_and("strace")
     with unserved.serving() as first:
         port = urlsplit(first.gateway).port or 0
     directory = os.open(unserved.paths.directory, os.O_RDONLY)
     fcntl.flock(directory, fcntl.LOCK_EX)
     taken = socket.create_server(("127.0.0.1", port))
-    with served(unserved.paths.directory) as process:
-        # It has begun to wait once it has asked for the lock; that cannot be seen from here.
+    log = tmp_path / "calls"
+    calls = ["strace", "-f", "-e", "trace=flock,bind", "-o", str(log)]
+    command = [*calls, *serve_command(unserved.paths.directory)]
+    with started(command) as process:
+        _until_told(process, log, "EAGAIN")
         os.close(directory)
+        _until_told(process, log, "EADDRINUSE")
         taken.close()
         until_ready(process)
-        assert first == unserved.urls()
-        process.kill()
+
+    assert first == unserved.urls()
+
+
+def _until_told(process: subprocess.Popen[str], log: Path, word: str) -> None:
+    while not log.exists() or word not in log.read_text():
+        assert process.poll() is None
 
 
 @pytest.mark.parametrize(
