@@ -105,7 +105,7 @@ def test_serve_says_ready_and_ends_with_a_signal(
     assert {"gateway", "est", "api", "pid"} == set(state)
 
     process.send_signal(number)
-    assert 0 == process.wait(5)
+    assert 0 == process.wait(60)
 
 
 def test_a_factory_comes_back_at_the_same_addresses(unserved: Factory) -> None:
