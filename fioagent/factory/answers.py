@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from errno import ECONNABORTED
@@ -83,6 +84,12 @@ def new_app(name: str, traffic: Traffic) -> Flask:
     app.url_map.strict_slashes = False
     app.register_error_handler(HTTPException, _router_error)
     app.register_error_handler(RefusedError, _refused)
+
+    @app.errorhandler(sqlite3.OperationalError)
+    def cannot_keep(error: sqlite3.OperationalError) -> Response:
+        """A full disk, most of all. The transaction is undone, and the client may come again."""
+        traffic.saw_trouble(f"cannot do what was asked: {error}")
+        return message(500, f"cannot do what was asked: {error}")
 
     @app.after_request
     def note(answer: Response) -> Response:

@@ -248,20 +248,15 @@ def saw(
 ) -> None:
     """A check-in with a ``certificate`` (PEM): a header that is missing keeps what was known."""
     before = db.execute("SELECT * FROM devices WHERE uuid = ?", (uuid,)).fetchone()
-    db.execute(
-        "UPDATE devices SET last_seen = ?, certificate = ? WHERE uuid = ?",
-        (int(now), certificate, uuid),
-    )
-    changes = {
-        column: headers[header]
-        for header, column in CHECK_IN_HEADERS.items()
-        if header in headers and headers[header] != before[column]
-    }
-    for column, value in changes.items():
-        db.execute(
-            f"UPDATE devices SET {column} = ? WHERE uuid = ?",  # noqa: S608  # our own columns
-            (value, uuid),
-        )
+    told = {CHECK_IN_HEADERS[name]: headers[name] for name in CHECK_IN_HEADERS if name in headers}
+    changes = {column: value for column, value in told.items() if value != before[column]}
+    for column, value in {"last_seen": int(now), "certificate": certificate, **changes}.items():
+        # What is no news is not written: a transaction without a change costs the disk nothing.
+        if value != before[column]:
+            db.execute(
+                f"UPDATE devices SET {column} = ? WHERE uuid = ?",  # noqa: S608  # our own columns
+                (value, uuid),
+            )
     notices.seen(db, uuid, before["last_seen"], changes, now)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Sequence
+from errno import EMFILE, ENFILE
 from typing import Any, Final
 
+from cheroot.connections import ConnectionManager
 from cheroot.workers import threadpool
 from cheroot.wsgi import Server
 from flask import Flask
@@ -20,8 +24,12 @@ from fioagent.factory.tls import TlsAdapter, TlsConnection
 from fioagent.factory.traffic import Traffic
 
 THREADS: Final = 16
-BACKLOG: Final = 256
-IDLE_TIMEOUT_S: Final = 30
+BACKLOG: Final = 4096  # connections that wait to be accepted; the kernel has a limit of its own
+IDLE_POLL_S: Final = 1.0
+IDLE_TIMEOUT_S: Final = 120  # a device that waits for its turn on a busy machine comes back late
+OPEN_FILES: Final = 16_384  # wanted; what is there is shared by the three servers
+SPARE_FILES: Final = 128  # for everything but connections
+NO_FILE_PAUSE_S: Final = 0.1
 STAND_IN_FROM_S: Final = 0.1  # a shorter pause is not worth a thread
 STOP_POLL_S: Final = 0.02  # cheroot looks this often whether it is to stop
 
@@ -31,13 +39,40 @@ _END_OF_THREAD: Final[Any] = threadpool._SHUTDOWNREQUEST  # type: ignore[attr-de
 Address = tuple[str, int]
 
 
+class Connections(ConnectionManager):  # its stub leaves out what is overridden here
+    """cheroot's, for many connections and for few files."""
+
+    _looked_at = 0.0
+
+    def _expire(self, threshold: float) -> None:
+        """Not whenever it is asked whether to stop: it looks at all connections."""
+        now = time.monotonic()
+        if now - self._looked_at >= IDLE_POLL_S:
+            self._looked_at = now
+            super()._expire(threshold)  # type: ignore[misc]
+
+    def _from_server_socket(self, server_socket: socket.socket) -> Any:
+        """A new connection; None while no file is left for one, which then waits its turn.
+
+        cheroot would begin its loop anew, meet the same error first, and never come to the
+        connections whose end frees a file.
+        """
+        try:
+            return super()._from_server_socket(server_socket)  # type: ignore[misc]
+        except OSError as error:
+            if error.errno not in {EMFILE, ENFILE}:
+                raise
+            self.server.saw_trouble(f"cannot accept a connection: {error.strerror}")
+            time.sleep(NO_FILE_PAUSE_S)
+            return None
+
+
 class FactoryServer(Server):
     """cheroot, quiet, with room for many idle connections."""
 
     ConnectionClass = TlsConnection
     nodelay = True
     expiration_interval = STOP_POLL_S
-    keep_alive_conn_limit = 1000  # they wait in the selector and cost no thread
 
     def __init__(self, address: Address, app: Flask, traffic: Traffic, faults: Faults) -> None:
         super().__init__(
@@ -49,10 +84,21 @@ class FactoryServer(Server):
             timeout=IDLE_TIMEOUT_S,
             shutdown_timeout=0.1,  # type: ignore[arg-type]  # any number will do
         )
+        # They wait in the selector and cost no thread, but a file each. Beyond this number an
+        # answer ends its connection.
+        self.keep_alive_conn_limit = max(1, (open_files() - SPARE_FILES) // 6)
         self._traffic = traffic
         self.faults = faults
         self._leaving = threading.Event()
         self.thread = threading.Thread(target=self.serve, name=f"factory {app.name}", daemon=True)
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._connections.close()  # type: ignore[has-type]  # cheroot's stub
+        self._connections = Connections(self)
+
+    def saw_trouble(self, text: str) -> None:
+        self._traffic.saw_trouble(text)
 
     def saw_handshake(self, error: Exception | None) -> None:
         self._traffic.saw_handshake(error)
@@ -107,6 +153,15 @@ class FactoryServer(Server):
             self.process_conn(conn)
         else:
             super().put_conn(conn)
+
+
+def open_files() -> int:
+    """How many files this process may have open; as many as we want, if it is allowed them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < OPEN_FILES:
+        soft = OPEN_FILES if hard < 0 else min(OPEN_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft if soft >= 0 else OPEN_FILES
 
 
 def start(

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -25,19 +26,26 @@ from fioagent.factory.pki import Paths
 from fioagent.factory.push import delivering
 from fioagent.factory.server import Address, FactoryServer, is_free, start, stop
 from fioagent.factory.store import Store
-from fioagent.factory.traffic import Traffic, open_log
+from fioagent.factory.traffic import REQUESTS_KEPT, Traffic, open_log
 from fioagent.factory.urls import Urls, last_urls
 
 LOOPBACK: Final = "127.0.0.1"
 SERVERS: Final = ("gateway", "est", "api")
 SIGN: Final = "sign"  # only where it is asked for: whoever reaches it gets a certificate
+# A server that was killed or told to stop needs a moment until it has let go of everything.
+FORMER_S: Final = 5.0
+FORMER_POLL_S: Final = 0.02
 
 ContextChoice = Callable[[], ssl.SSLContext]
 
 
 @contextmanager
 def serve(
-    paths: Paths, store: Store, clock: Clock, listen: Mapping[str, Address]
+    paths: Paths,
+    store: Store,
+    clock: Clock,
+    listen: Mapping[str, Address],
+    kept: int = REQUESTS_KEPT,
 ) -> Iterator[tuple[Urls, dict[str, Traffic]]]:
     """All three listen inside the ``with``, and a fourth if asked for; see ``Factory.serving``."""
     wanted = (*SERVERS, SIGN) if SIGN in listen else SERVERS
@@ -45,7 +53,9 @@ def serve(
         stack.enter_context(_served_once(paths.directory))
         stack.enter_context(store.kept_open())
         last = last_urls(paths)
-        traffic = {name: Traffic(stack.enter_context(open_log(paths.log, name))) for name in wanted}
+        traffic = {
+            name: Traffic(stack.enter_context(open_log(paths.log, name)), kept) for name in wanted
+        }
         servers: dict[str, FactoryServer] = {}
         stack.callback(lambda: stop([*servers.values()]))
         for name in wanted:
@@ -98,28 +108,47 @@ def _served_once(directory: Path) -> Iterator[None]:
     """Two servers of one factory would tell devices different addresses."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _comes_true(lambda: _is_locked(descriptor)):
             raise FactoryError(
                 f"cannot serve the factory in {directory}: it is being served already"
-            ) from error
+            )
         yield
     finally:
         os.close(descriptor)
 
 
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _comes_true(wanted: Callable[[], bool]) -> bool:
+    """Within the time that the former server gets."""
+    deadline = time.monotonic() + FORMER_S
+    while not wanted():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(FORMER_POLL_S)
+    return True
+
+
 def _last_address(url: str) -> Address:
     """Devices have the URL in their sota.toml, so a restart should not move it."""
     address = (LOOPBACK, urlsplit(url).port or 0)
-    return address if is_free(address) else (LOOPBACK, 0)
+    return address if _comes_true(lambda: is_free(address)) else (LOOPBACK, 0)
 
 
 def _write_state(paths: Paths, urls: Urls) -> None:
-    """factory.json: complete or not there, and never before the servers listen."""
+    """factory.json: complete or not there, also after a power cut, and the servers listen."""
     temporary = paths.state.with_suffix(".json.tmp")
     served = {name: url for name, url in asdict(urls).items() if url}
-    temporary.write_text(json.dumps({**served, "pid": os.getpid()}, indent=2) + "\n")
+    with temporary.open("w") as file:
+        file.write(json.dumps({**served, "pid": os.getpid()}, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(paths.state)
 
 

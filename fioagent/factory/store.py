@@ -151,6 +151,8 @@ class Store:
         self._idle: list[sqlite3.Connection] | None = None  # None: nothing is kept open
         self._watch: sqlite3.Connection | None = None  # writes nothing; see version
         self._lock = threading.Lock()
+        # Our own threads queue here: SQLite has no queue, who waits for it sleeps and asks again.
+        self._writing = threading.Lock()
 
     @staticmethod
     def create(path: Path, factory: str) -> Store:
@@ -164,7 +166,7 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction that may change things: committed at the end, undone by an exception."""
-        with self._connection() as db:
+        with self._connection() as db, self._writing:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -218,8 +220,9 @@ class Store:
             yield db
         finally:
             with self._lock:
-                keep = self._idle is not None
-                if self._idle is not None:
+                # One whose transaction would not end, as on a bad disk, is of no further use.
+                keep = self._idle is not None and not db.in_transaction
+                if self._idle is not None and keep:
                     self._idle.append(db)
             if not keep:
                 db.close()
@@ -235,7 +238,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     )
     db.row_factory = sqlite3.Row
     try:
-        db.execute("PRAGMA synchronous = NORMAL")
+        # A transaction is on the disk before it is answered: a power cut takes none of it back.
+        db.execute("PRAGMA synchronous = FULL")
     except sqlite3.Error:  # the file is no database
         db.close()
         raise

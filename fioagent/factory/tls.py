@@ -1,9 +1,10 @@
 """Mutual TLS for cheroot: a handshake that holds up nobody, and whose refusals arrive.
 
 cheroot shakes hands in the thread that accepts, and closes at once after a failure. Both are
-wrong here: one silent client must not stop the others, and a client is to read *why* it was
-refused. So the handshake waits for the connection's worker thread, and after a failed one we
-read on until the client hangs up: a reset would overtake the alert.
+wrong here: a silent client must not stop the others, and a client is to read *why* it was
+refused. So the handshake goes on whenever the client has said something, a connection that is
+waiting for it costs no thread, and after a failed one we read on until the client hangs up: a
+reset would overtake the alert.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from cryptography import x509
 from fioagent.factory.certificates import certificate_pem, common_name, key_digest, public_pem
 from fioagent.factory.faults import Fault
 
-HANDSHAKE_TIMEOUT_S: Final = 10.0
+REQUEST_TIMEOUT_S: Final = 30.0  # between two pieces of a request, once it has begun
 LINGER_S: Final = 1.0
 
 # A record of TLS: alert, fatal, handshake_failure.
@@ -125,40 +126,43 @@ class TlsRequest(HTTPRequest):
 
 
 class TlsConnection(HTTPConnection):
-    """Shakes hands before the first request, in the worker thread."""
+    """Shakes hands before the first request, bit by bit, in whatever worker has the time."""
 
     RequestHandlerClass = TlsRequest
+    begun = False  # its handshake
     shaken = False
     resets = False  # at the end, instead of closing
 
     def communicate(self) -> bool:
+        """Whether the connection stays; it then waits for the client to say more."""
         if isinstance(self.socket, ssl.SSLSocket) and not self.shaken:
-            fault = self.server.faults.of_connection()
-            if fault is not None:
+            if not self.begun and (fault := self.server.faults.of_connection()) is not None:
                 self._refuse(self.socket, fault)
                 return False
-            if not self._handshake(self.socket):
-                return False
-            self.shaken = True
+            self.begun = True
+            return self._shake_hands(self.socket)
+        self.socket.settimeout(REQUEST_TIMEOUT_S)
         self.ssl_env = {**(self.ssl_env or {}), CONNECTION: self}
         return bool(super().communicate())  # type: ignore[no-untyped-call]  # cheroot's stub
 
-    def _handshake(self, tls: ssl.SSLSocket) -> bool:
-        tls.settimeout(HANDSHAKE_TIMEOUT_S)
+    def _shake_hands(self, tls: ssl.SSLSocket) -> bool:
+        tls.settimeout(0)
         try:
             tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return True
         except OSError as error:  # ssl.SSLError is one
             self.server.saw_handshake(error)
             _linger(tls)
             return False
-        tls.settimeout(self.server.timeout)
+        self.shaken = True
         self.ssl_env = {PEER: _peer(tls)}
         self.server.saw_handshake(None)
         return True
 
     def _refuse(self, tls: ssl.SSLSocket, fault: Fault) -> None:
         """In place of the handshake: below TLS, once the client has begun."""
-        tls.settimeout(HANDSHAKE_TIMEOUT_S)
+        tls.settimeout(REQUEST_TIMEOUT_S)
         try:
             socket.socket.recv(tls, 65536)
             self.server.pause(fault.delay)

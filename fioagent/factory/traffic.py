@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -32,11 +33,16 @@ class Traffic:
     """Of one server. Safe to read while the server works."""
 
     log: TextIO
+    kept: int = REQUESTS_KEPT
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _requests: deque[Request] = field(default_factory=lambda: deque(maxlen=REQUESTS_KEPT))
+    _requests: deque[Request] = field(init=False)
     _handshakes: int = 0
     _refused_handshakes: int = 0
     seen: int = 0  # requests ever: whoever has looked knows by it whether to look again
+    _log_fails: bool = False
+
+    def __post_init__(self) -> None:
+        self._requests = deque(maxlen=self.kept)
 
     def saw_request(self, request: Request, peer: Peer | None) -> None:
         name, digest = (peer.name, peer.digest[:SHORT_DIGEST]) if peer else ("-", "-")
@@ -77,8 +83,16 @@ class Traffic:
             return
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         # A path or a name comes from outside: it must not start a line of its own.
-        self.log.write(f"{now} {_one_line(text)}\n")
-        self.log.flush()
+        try:
+            self.log.write(f"{now} {_one_line(text)}\n")
+            self.log.flush()
+        except OSError as error:
+            # What was done is done, and is answered. Lines that do not fit are lost.
+            if not self._log_fails:
+                print(f"cannot write {self.log.name}: {error.strerror}", file=sys.stderr)
+            self._log_fails = True
+        else:
+            self._log_fails = False
 
 
 def _one_line(text: str) -> str:

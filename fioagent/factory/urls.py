@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from fioagent.factory.pki import Paths
 
@@ -21,7 +22,9 @@ def last_urls(paths: Paths) -> Urls | None:
     """Where the servers are, or were when they last ran; None if they never did."""
     try:
         state: Any = json.loads(paths.state.read_text())
-        sign_url = str(state.get("sign", ""))
-        return Urls(str(state["gateway"]), str(state["est"]), str(state["api"]), sign_url)
-    except (OSError, ValueError, TypeError, KeyError):
+        names = (state["gateway"], state["est"], state["api"], state.get("sign", ""))
+        urls = Urls(*map(str, names))
+        _ = [urlsplit(url).port for url in asdict(urls).values()]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+    return urls

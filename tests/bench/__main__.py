@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from tests.bench import check_in, fleet, resident
+from tests.bench import check_in, factory, fleet, resident
 
 BENCHMARKS: Final[Mapping[str, Callable[[], None]]] = {
     "check-in": check_in.main,
+    "factory": factory.main,
     "fleet": fleet.main,
     "resident": resident.main,
 }

@@ -214,3 +214,10 @@ def tls_context(factory: Factory, version: ssl.TLSVersion) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=factory.paths.root)
     context.minimum_version = context.maximum_version = version
     return context
+
+
+def client_context(root: Path, credential: Credential) -> ssl.SSLContext:
+    """A client with this pair that trusts the factory's root."""
+    context = ssl.create_default_context(cafile=root)
+    context.load_cert_chain(credential.certificate_file, credential.key_file)
+    return context

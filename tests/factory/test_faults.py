@@ -21,7 +21,7 @@ from fioagent.factory.faults import ACTIONS, STALE_DATE
 from fioagent.factory.server import THREADS
 from tests.factory.conftest import Lab
 from tests.factory.peers import TIMEOUT_S, Client, csr, subject
-from tests.factory.test_cli import served, until_ready
+from tests.factory.serving import served, until_ready
 
 NO_ANSWER = requests.ConnectionError
 

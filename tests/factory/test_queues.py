@@ -21,7 +21,7 @@ from fioagent.factory.push import pause
 from tests.factory.conftest import Lab
 from tests.factory.peers import TIMEOUT_S
 from tests.factory.receiver import Pushed, Receiver
-from tests.factory.test_cli import served, until_ready
+from tests.factory.serving import served, until_ready
 from tests.factory.test_events import event
 from tests.processes import has_ended
 from tests.world import World

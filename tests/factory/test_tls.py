@@ -76,19 +76,6 @@ def test_tls_1_1_is_refused(lab: Lab) -> None:
         context.wrap_socket(raw, server_hostname="localhost")
 
 
-def test_clients_that_say_nothing_hold_up_nobody(lab: Lab) -> None:
-    """A handshake happens in a worker thread; those who never begin one cost a thread each."""
-    device = lab.device()
-    port = urlsplit(lab.urls.gateway).port or 0
-    silent = [socket.create_connection(("localhost", port)) for _ in range(THREADS // 2)]
-    try:
-        assert 200 == device.get("/device").status_code
-        assert 200 == lab.device("device-2").get("/device").status_code
-    finally:
-        for connection in silent:
-            connection.close()
-
-
 def test_idle_connections_cost_no_thread(lab: Lab) -> None:
     """Three times as many kept-alive clients as threads, and each is served again and again."""
     clients = [lab.device(f"device-{number}") for number in range(THREADS * 3)]
