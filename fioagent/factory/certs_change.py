@@ -7,6 +7,7 @@ API and the operator's commands come through here alike.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -43,14 +44,16 @@ def show(db: sqlite3.Connection) -> dict[str, Any] | None:
     return shown
 
 
-def new_requests(db: sqlite3.Connection, paths: Paths, wanted: object) -> dict[str, str]:
+def new_requests(
+    db: sqlite3.Connection, paths: Paths, wanted: Mapping[str, object]
+) -> dict[str, str]:
     """A certificate request (PEM) for each that is wanted, and a key of the cloud behind it.
 
     Raises:
         CertsError: not the known members; or it is the first time, or is not, against the facts.
     """
     known = ("first-time-init", *WANTED)
-    if not isinstance(wanted, dict) or set(wanted) - set(known):
+    if set(wanted) - set(known):
         raise CertsError(f"cannot make requests: give an object of {', '.join(known)}")
     if not all(isinstance(value, bool) for value in wanted.values()):
         raise CertsError("cannot make requests: each member has to be true or false")
@@ -70,13 +73,13 @@ def new_requests(db: sqlite3.Connection, paths: Paths, wanted: object) -> dict[s
     }
 
 
-def change(db: sqlite3.Connection, paths: Paths, given: object, now: float) -> None:
-    """Take what is given of CHANGEABLE.
+def change(db: sqlite3.Connection, paths: Paths, given: Mapping[str, object]) -> None:
+    """Take what is given of CHANGEABLE. By the machine's clock, with which TLS verifies as well.
 
     Raises:
         CertsError: why not; the caller undoes the transaction.
     """
-    pems = _members(given)
+    pems, now = _members(given), time.time()
     if "root-crt" in pems:
         _take_root(db, checks.certificate("root-crt", pems["root-crt"]), now)
     elif not certs.is_owned(db):
@@ -92,19 +95,20 @@ def change(db: sqlite3.Connection, paths: Paths, given: object, now: float) -> N
     certs.changed(db)
 
 
-def _members(given: object) -> Mapping[str, str]:
+def _members(given: Mapping[str, object]) -> Mapping[str, str]:
     """Those that have a value. CertsError: others, or values that are not text."""
-    if not isinstance(given, dict):
-        raise CertsError("cannot change the factory's PKI: the body is not a JSON object")
     if unknown := set(given) - {*CHANGEABLE, *IGNORED}:
         raise CertsError(
             f"cannot change the factory's PKI: there is no {min(unknown)!r};"
             f" there are {', '.join(CHANGEABLE)}"
         )
-    pems = {name: given[name] for name in CHANGEABLE if given.get(name) not in (None, "")}
-    for name, value in pems.items():
-        if not isinstance(value, str):
+    pems: dict[str, str] = {}
+    for name in CHANGEABLE:
+        value = given.get(name)
+        if value is not None and not isinstance(value, str):
             raise CertsError(f"cannot take {name}: it is not text")
+        if value:
+            pems[name] = value
     if not pems:
         raise CertsError("cannot change the factory's PKI: nothing is given")
     return pems

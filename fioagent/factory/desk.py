@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from fioagent.factory import certs, certs_change, props
@@ -34,10 +33,9 @@ def take_ownership(desk: FactoryDesk, paths: Paths) -> None:
 class FactoryDesk:
     """See ``pki_directory.Desk``. One transaction a request, as over HTTP."""
 
-    def __init__(self, store: Store, paths: Paths, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, paths: Paths) -> None:
         self._store = store
         self._paths = paths
-        self._clock = clock
 
     @property
     def factory(self) -> str:
@@ -70,7 +68,7 @@ class FactoryDesk:
         """By the API's names with underscores, like ``tls_crt``."""
         given = {name.replace("_", "-"): pem for name, pem in pems.items()}
         with self._store.write() as db:
-            certs_change.change(db, self._paths, given, self._clock())
+            certs_change.change(db, self._paths, given)
 
     def authorize_est(self, mine: PkiDirectory) -> str:
         """The EST server's certificate (PEM); and that for a wrong host, while the root is here."""

@@ -108,7 +108,7 @@ class Factory(WithFaults, WithQueues):
     @property
     def desk(self) -> FactoryDesk:
         """The cloud's API of certificates, without a server between."""
-        return FactoryDesk(self.store, self.paths, self._clock)
+        return FactoryDesk(self.store, self.paths)
 
     def authority(self, name: str) -> Authority:
         """The device CA called online-ca, local-ca or foreign-ca. FactoryError: there is none."""
