@@ -157,7 +157,8 @@ def check_may_issue(db: sqlite3.Connection, ca: x509.Certificate) -> None:
     if state != ACTIVE:
         raise CertsError(
             f"cannot issue a certificate: the device CA {ca.serial_number} is {state}",
-            "hint: give another one with --ca",
+            "hint: take another device CA",
+            status=409,
         )
 
 
@@ -240,7 +241,9 @@ def authority(db: sqlite3.Connection, paths: Paths, name: str) -> Authority:
         files = directory / f"{name}.pem", directory / f"{name}.key"
         if all(file.is_file() for file in files):
             return load_authority(*files)
-    raise CertsError(f"cannot sign with the {name}: the factory has none that is active")
+    raise CertsError(
+        f"cannot sign with the {name}: the factory has none that is active", status=503
+    )
 
 
 def usual_ca(paths: Paths) -> str:

@@ -19,6 +19,7 @@ from fioagent.factory import Factory
 from fioagent.factory.cli import main
 from tests.factory.conftest import Lab
 from tests.factory.operator import Operator, refused
+from tests.factory.owner import Owner
 from tests.factory.peers import TIMEOUT_S, Clock, Credential, csr, subject
 from tests.factory.register_tool import RegisterTool, ToolError, curl
 from tests.tokens import LabToken, soft_token
@@ -381,6 +382,34 @@ def test_a_certificate_that_the_gateway_would_not_take(lab: Lab, operator: Opera
         assert 400 == operator.send("PUT", "", json={"client.pem": pem}).status_code
 
     assert [] == known(lab)
+
+
+# --- the states of device CAs ---
+
+
+def test_no_device_registers_under_a_ca_that_is_disabled(plant: Lab) -> None:
+    """In none of the three ways, and nothing of it is kept."""
+    session = plant.client().session
+    operator = Operator(plant.factory, plant.urls, session)
+    owner = Owner(plant.factory, plant.urls.api)
+    for ca in ("online-ca", "local-ca"):
+        owner.retire(ca, x509.ReasonFlags.certificate_hold)
+
+    refused(operator.send("POST", "", json=asked(uuid=UUID)), 503, "has none that is active")
+    refused(adopt(operator, plant.credential(UUID)), 400, "is disabled")
+    answer = session.post(plant.urls.sign, json=asked(), timeout=TIMEOUT_S)
+    refused(answer, 409, "is disabled")
+    assert [] == known(plant)
+
+
+def test_the_certificate_of_a_registered_device_is_known(lab: Lab, operator: Operator) -> None:
+    """Before it comes, so that nobody revokes the CA that it depends on."""
+    assert 201 == adopt(operator, lab.credential("other")).status_code
+    assert 201 == operator.send("POST", "", json=asked(uuid=UUID)).status_code
+
+    online, local = (lab.factory.authority(ca).certificate for ca in ("online-ca", "local-ca"))
+    wanted = {str(ca.serial_number): 1 for ca in (online, local)}
+    assert wanted == lab.factory.desk.dependants()
 
 
 # --- POST /sign ---
