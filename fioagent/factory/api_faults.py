@@ -8,16 +8,14 @@ DELETE /control/faults/ID/    one
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from typing import Any, Final
+from typing import Final
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 
 from fioagent.factory import faults
-from fioagent.factory.answers import as_json, message
-from fioagent.factory.faults import FaultError
-from fioagent.factory.office import Office, not_found
+from fioagent.factory.answers import as_json, json_object
+from fioagent.factory.office import Office
 
 FAULTS: Final = "/control/faults/"
 
@@ -26,7 +24,7 @@ def add_routes(app: Flask, office: Office) -> None:
     office.of_factory(app, "GET", FAULTS, _list)
     office.of_factory(app, "POST", FAULTS, _add)
     office.of_factory(app, "DELETE", FAULTS, _clear)
-    office.of_factory(app, "DELETE", f"{FAULTS}<identifier>/", _remove)
+    office.of_factory(app, "DELETE", f"{FAULTS}<int:identifier>/", _remove)
 
 
 def _list(db: sqlite3.Connection, _now: float) -> Response:
@@ -34,21 +32,13 @@ def _list(db: sqlite3.Connection, _now: float) -> Response:
 
 
 def _add(db: sqlite3.Connection, _now: float) -> Response:
-    try:
-        asked: Any = json.loads(request.get_data())
-        if not isinstance(asked, dict):
-            raise TypeError("not an object")
-        return as_json(201, {"id": faults.add(db, faults.parse(asked))})
-    except FaultError as refused:
-        return message(400, str(refused))
-    except (ValueError, TypeError, RecursionError):
-        return message(400, "Failed to parse request JSON body")
+    return as_json(201, {"id": faults.add(db, faults.parse(json_object()))})
 
 
 def _clear(db: sqlite3.Connection, _now: float) -> Response:
     return as_json(200, {"removed": faults.clear(db)})
 
 
-def _remove(db: sqlite3.Connection, _now: float, identifier: str) -> Response:
-    known = identifier.isascii() and identifier.isdigit() and len(identifier) < 19
-    return as_json(200, {}) if known and faults.remove(db, int(identifier)) else not_found()
+def _remove(db: sqlite3.Connection, _now: float, identifier: int) -> Response:
+    faults.remove(db, identifier)
+    return as_json(200, {})

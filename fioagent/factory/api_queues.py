@@ -6,19 +6,19 @@ of a subscription. They have no operator's token, but that of their queue.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from typing import Any, Final
 
 from flask import Flask, Response, request
 
 from fioagent.factory import bearer, queues
-from fioagent.factory.answers import as_json, message
-from fioagent.factory.office import Office, not_found
-from fioagent.factory.queues import PROJECT, Queue, QueueError, subscription
+from fioagent.factory.answers import as_json, json_object
+from fioagent.factory.errors import RefusedError
+from fioagent.factory.office import Office
+from fioagent.factory.queues import PROJECT, Queue, subscription
 from fioagent.factory.store import factory_name
 
-QUEUES: Final = "/ota/factories/<factory>/event-queues/"
+QUEUES: Final = "/event-queues/"
 CERTIFICATES: Final = "/oauth2/v1/certs"
 SUBSCRIPTIONS: Final = f"/v1/projects/{PROJECT}/subscriptions/"
 OPEN: Final = (CERTIFICATES, SUBSCRIPTIONS)
@@ -27,10 +27,9 @@ LONGEST_DEADLINE_S: Final = 600
 
 
 def add_routes(app: Flask, office: Office) -> None:
-    office.of_factory(app, "GET", QUEUES, _list)
-    office.of_factory(app, "DELETE", f"{QUEUES}<label>/", _remove)
-
-    office.of_factory(app, "POST", QUEUES, _create)
+    office.below_factory(app, "GET", QUEUES, _list)
+    office.below_factory(app, "POST", QUEUES, _create)
+    office.below_factory(app, "DELETE", f"{QUEUES}<label>/", _remove)
     office.of_factory(app, "POST", f"{SUBSCRIPTIONS}<target>", _read)
     app.add_url_rule(
         CERTIFICATES, "certificates", lambda: as_json(200, bearer.certificates(office.paths))
@@ -60,39 +59,23 @@ def describe(queue: Queue) -> dict[str, Any]:
     }
 
 
-def _list(db: sqlite3.Connection, _now: float, factory: str) -> Response:
-    if factory != factory_name(db):
-        return not_found()
+def _list(db: sqlite3.Connection, _now: float) -> Response:
     return as_json(200, [describe(queue) for queue in queues.all_queues(db)])
 
 
-def _create(db: sqlite3.Connection, _now: float, factory: str) -> Response:
-    if factory != factory_name(db):
-        return not_found()
-    try:
-        body = _body()
-        label, kind = body["label"], body["type"]
-        push_url = body.get("push-url") or ""
-        if not all(isinstance(text, str) for text in (label, kind, push_url)):
-            raise TypeError("not text")
-        token = queues.create(db, label, kind, push_url)
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return message(400, "Failed to parse request JSON body")
-    except QueueError as refused:
-        return message(refused.status, str(refused))
-    return as_json(201, credentials(factory, label, token, request.host_url) if token else {})
+def _create(db: sqlite3.Connection, _now: float) -> Response:
+    asked = json_object()
+    label, kind, push_url = (asked.get(name) or "" for name in ("label", "type", "push-url"))
+    if not all(isinstance(text, str) for text in (label, kind, push_url)):
+        raise RefusedError(400, "cannot create an event queue: label, type and push-url are text")
+    token = queues.create(db, label, kind, push_url)
+    made = credentials(factory_name(db), label, token, request.host_url) if token else {}
+    return as_json(201, made)
 
 
-def _remove(db: sqlite3.Connection, _now: float, factory: str, label: str) -> Response:
-    known = factory == factory_name(db) and queues.remove(db, label)
-    return as_json(200, {}) if known else not_found()
-
-
-def _body() -> dict[str, Any]:
-    body: Any = json.loads(request.get_data() or b"{}")
-    if not isinstance(body, dict):
-        raise TypeError("not an object")
-    return body
+def _remove(db: sqlite3.Connection, _now: float, label: str) -> Response:
+    queues.remove(db, label)
+    return as_json(200, {})
 
 
 # --- readers ---
@@ -107,16 +90,16 @@ def _read(db: sqlite3.Connection, now: float, target: str) -> Response:
         return _error(401, "UNAUTHENTICATED", "the token does not open this subscription")
     try:
         if verb == "pull":
-            return _pull(db, label, _number(_body(), "maxMessages", 1, MOST_AT_ONCE), now)
+            return _pull(db, label, _number(json_object(), "maxMessages", 1, MOST_AT_ONCE), now)
         if verb == "acknowledge":
-            queues.acknowledge(db, label, _ack_ids(_body()))
+            queues.acknowledge(db, label, _ack_ids(json_object()))
             return as_json(200, {})
         if verb == "modifyAckDeadline":
-            seconds = _number(_body(), "ackDeadlineSeconds", 0, LONGEST_DEADLINE_S)
-            queues.extend(db, label, _ack_ids(_body()), seconds, now)
+            seconds = _number(json_object(), "ackDeadlineSeconds", 0, LONGEST_DEADLINE_S)
+            queues.extend(db, label, _ack_ids(json_object()), seconds, now)
             return as_json(200, {})
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        return _error(400, "INVALID_ARGUMENT", f"the request has no usable {error}")
+    except (RefusedError, ValueError, KeyError) as error:
+        return _error(400, "INVALID_ARGUMENT", f"cannot use the request: {error}")
     return _error(404, "NOT_FOUND", f"there is no {verb} here")
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from fioagent.factory.errors import FactoryError
+from fioagent.factory.errors import RefusedError
 from fioagent.factory.store import Store
 
 SERVERS: Final = ("gateway", "est", "api", "sign")
@@ -21,6 +21,7 @@ PLAIN: Final = ("api", "sign")
 STALE_DATE: Final = "Thu, 01 Jan 1970 00:00:00 GMT"
 LONGEST_DELAY_S: Final = 3600
 MOST: Final = 1_000_000
+MOST_ID: Final = 2**63 - 1  # what SQLite counts to
 NEVER_HIT: Final = "/control/"  # else a fault of the API could not be taken away by the API
 
 # What each does, and which of its own options it takes.
@@ -51,16 +52,12 @@ NEEDS: Final = {
 OF_A_REQUEST: Final = {"method", "path", "device"}  # a handshake has none of them yet
 
 
-class FaultError(FactoryError):
-    """There can be no such fault."""
-
-
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A rule as it is asked for. Empty text and 0 match anything or mean nothing."""
 
     action: str
-    server: str = ""  # gateway, est, api, sign
+    server: str = ""  # one of SERVERS
     method: str = ""
     path: str = ""  # with * and ? as in file names; without the query
     device: str = ""  # CN of the client's certificate
@@ -119,19 +116,21 @@ def parse(options: dict[str, Any]) -> Fault:
     """The fault with these members, as JSON has them.
 
     Raises:
-        FaultError: a member that there is not, of a wrong kind, or that does not fit the action.
+        RefusedError: a member that there is not, of a wrong kind, or that does not fit the action.
     """
     known = {field.name: type(field.default) for field in fields(Fault)} | {"action": str}
     for name, value in options.items():
         if name not in known:
-            raise FaultError(f"cannot add the fault: it has no {name!r}; it has {', '.join(known)}")
+            raise RefusedError(
+                400, f"cannot add the fault: it has no {name!r}; it has {', '.join(known)}"
+            )
         fits = isinstance(value, (known[name], int) if known[name] is float else known[name])
         if isinstance(value, bool) != (known[name] is bool) or not (fits and _is_text(value)):
-            raise FaultError(f"cannot add the fault: {name} cannot be {value!r}")
+            raise RefusedError(400, f"cannot add the fault: {name} cannot be {value!r}")
     fault = Fault(**{"action": "", **options})
     problem = _problem(fault)
     if problem:
-        raise FaultError(f"cannot add the fault {fault.action!r}: {problem}")
+        raise RefusedError(400, f"cannot add the fault {fault.action!r}: {problem}")
     return fault
 
 
@@ -164,7 +163,7 @@ def _problem_of_values(fault: Fault) -> str:
     numbers = (fault.after, fault.times, fault.retry_after)
     problems = {
         f"server is one of {', '.join(SERVERS)}": fault.server not in ("", *SERVERS),
-        f"{fault.server} speaks plain HTTP": fault.of_connections and fault.server in PLAIN,
+        "that server speaks plain HTTP": fault.of_connections and fault.server in PLAIN,
         "a method has capital letters": fault.method != fault.method.upper(),
         "a path begins with / or *": not fault.path.startswith(("/", "*")) and fault.path != "",
         f"delay is 0 to {LONGEST_DELAY_S} seconds": not 0 <= fault.delay <= LONGEST_DELAY_S,
@@ -206,9 +205,15 @@ def all_faults(db: sqlite3.Connection) -> list[Kept]:
     return [_kept(row) for row in db.execute("SELECT * FROM faults ORDER BY id")]
 
 
-def remove(db: sqlite3.Connection, identifier: int) -> bool:
-    """Whether there was one."""
-    return bool(db.execute("DELETE FROM faults WHERE id = ?", (identifier,)).rowcount)
+def remove(db: sqlite3.Connection, identifier: int) -> None:
+    """RefusedError: there is none."""
+    known = 0 < identifier <= MOST_ID
+    if not (known and db.execute("DELETE FROM faults WHERE id = ?", (identifier,)).rowcount):
+        raise RefusedError(
+            404,
+            f"cannot remove the fault {identifier}: there is none",
+            "hint: fioagent-factory fault list DIR",
+        )
 
 
 def clear(db: sqlite3.Connection) -> int:

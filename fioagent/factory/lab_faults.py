@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fioagent.factory import faults
-from fioagent.factory.errors import FactoryError
 from fioagent.factory.faults import Kept
 from fioagent.factory.store import Store
 
@@ -17,7 +16,7 @@ class WithFaults:
         Its id.
 
         Raises:
-            FaultError: there is no such action, or an option does not fit it.
+            RefusedError: there is no such action, or an option does not fit it.
         """
         fault = faults.parse({"action": action, **options})
         with self.store.write() as db:
@@ -29,13 +28,9 @@ class WithFaults:
             return faults.all_faults(db)
 
     def remove_fault(self, identifier: int) -> None:
-        """FactoryError: there is none."""
+        """RefusedError: there is none."""
         with self.store.write() as db:
-            if not faults.remove(db, identifier):
-                raise FactoryError(
-                    f"cannot remove the fault {identifier}: there is none",
-                    "hint: fioagent-factory fault list DIR",
-                )
+            faults.remove(db, identifier)
 
     def clear_faults(self) -> int:
         """How many there were."""

@@ -19,7 +19,7 @@ class WithQueues:
         """A push queue to ``push_url``, else a pull queue. The token that pulls from it.
 
         Raises:
-            QueueError: the label is taken or unfit, or the URL will not do.
+            RefusedError: the label is taken or unfit, or the URL will not do.
         """
         with self.store.write() as db:
             kind = "push" if push_url else "pull"
@@ -31,10 +31,9 @@ class WithQueues:
             return queues.all_queues(db)
 
     def remove_queue(self, label: str) -> None:
-        """With all that it has. FactoryError: there is none."""
+        """With all that it has. RefusedError: there is none."""
         with self.store.write() as db:
-            if not queues.remove(db, label):
-                raise FactoryError(f"cannot remove the event queue {label}: there is none")
+            queues.remove(db, label)
 
     def pull(self, label: str, limit: int, *, keep: bool = False) -> list[Message]:
         """The oldest messages, taken out of a pull queue; with ``keep`` they come again.

@@ -27,9 +27,13 @@ OTA_ENDS: Final = "EcuInstallationCompleted"
 
 def publish(db: sqlite3.Connection, uuid: str, kind: str, now: float, **more: object) -> None:
     """To the outbox, and from there to every queue that there is now."""
-    row = db.execute("SELECT group_name FROM devices WHERE uuid = ?", (uuid,)).fetchone()
-    group = row["group_name"] if row else ""
-    payload = {"Uuid": uuid, "DeviceGroupId": group or None, "Time": int(now), **more}
+    group = db.execute(
+        "SELECT device_groups.id FROM devices JOIN device_groups"
+        " ON device_groups.name = devices.group_name WHERE uuid = ?",
+        (uuid,),
+    ).fetchone()
+    group_id = group["id"] if group else None
+    payload = {"Uuid": uuid, "DeviceGroupId": group_id, "Time": int(now), **more}
     seq = db.execute(
         "INSERT INTO outbox (at, type, uuid, payload) VALUES (?, ?, ?, ?)",
         (now, kind, uuid, json.dumps(payload)),

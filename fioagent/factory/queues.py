@@ -19,20 +19,12 @@ from datetime import datetime, timezone
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from fioagent.factory.errors import FactoryError
+from fioagent.factory.errors import RefusedError
 
 LABEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 TYPES: Final = ("push", "pull")
 PROJECT: Final = "fioagent-factory"
 ACK_DEADLINE_S: Final = 10  # the default of a Pub/Sub subscription
-
-
-class QueueError(FactoryError):
-    """The queue cannot be made. ``status`` is the operator API's answer."""
-
-    def __init__(self, message: str, hint: str = "", status: int = 400) -> None:
-        super().__init__(message, hint)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +75,7 @@ def create(db: sqlite3.Connection, label: str, kind: str, push_url: str) -> str:
     """The token that pulls from it; empty for a push queue.
 
     Raises:
-        QueueError: nothing was created.
+        RefusedError: nothing was created.
     """
     _check(label, kind, push_url)
     token = secrets.token_urlsafe(32) if kind == "pull" else ""
@@ -93,8 +85,8 @@ def create(db: sqlite3.Connection, label: str, kind: str, push_url: str) -> str:
             (label, kind, push_url, _digest(token)),
         )
     except sqlite3.IntegrityError as error:
-        raise QueueError(
-            f"cannot create the event queue {label}: there is one of that name", status=409
+        raise RefusedError(
+            409, f"cannot create the event queue {label}: there is one of that name"
         ) from error
     return token
 
@@ -110,7 +102,7 @@ def _check(label: str, kind: str, push_url: str) -> None:
     elif kind == "push" and not _is_url(push_url):
         problem = f"{push_url!r} is no http:// or https:// URL"
     if problem:
-        raise QueueError(f"cannot create the event queue {label!r}: {problem}")
+        raise RefusedError(400, f"cannot create the event queue {label!r}: {problem}")
 
 
 def _is_url(text: str) -> bool:
@@ -140,10 +132,11 @@ def may_pull(db: sqlite3.Connection, label: str, token: str) -> bool:
     return row is not None and hmac.compare_digest(row["token_digest"], _digest(token))
 
 
-def remove(db: sqlite3.Connection, label: str) -> bool:
-    """Whether there was such a queue. What it had not handed out is gone with it."""
+def remove(db: sqlite3.Connection, label: str) -> None:
+    """With all that it has not handed out. RefusedError: there is none."""
+    if not db.execute("DELETE FROM event_queues WHERE label = ?", (label,)).rowcount:
+        raise RefusedError(404, f"cannot remove the event queue {label}: there is none")
     db.execute("DELETE FROM queue_messages WHERE label = ?", (label,))
-    return bool(db.execute("DELETE FROM event_queues WHERE label = ?", (label,)).rowcount)
 
 
 def all_queues(db: sqlite3.Connection) -> list[Queue]:

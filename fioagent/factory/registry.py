@@ -20,7 +20,7 @@ NAME: Final = re.compile(r"[^/\\%?#]{1,64}")  # a part of an address without esc
 # Query parameters that fioctl sends to have fewer devices, and what each is compared with.
 EXACT: Final = {"uuid": "uuid", "group": "group_name"}
 # What is kept of a device in other tables, and is gone with it. Replaced keys stay denied.
-BELOW_A_DEVICE: Final = ("events", "tests", "artifacts", "hits")
+BELOW_A_DEVICE: Final = ("events", "tests", "artifacts", "hits", "config_offers")
 
 
 def named(

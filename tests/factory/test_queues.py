@@ -79,7 +79,7 @@ def test_a_registered_device_is_first_seen_at_its_first_request(lab: Lab, tmp_pa
     requests.get(url, cert=pair, verify=root, timeout=TIMEOUT_S)
 
     (first,) = lab.factory.outbox()
-    assert (first["type"], first["DeviceGroupId"]) == ("DEVICE_FIRST_SEEN", "rack")
+    assert (first["type"], first["DeviceGroupId"]) == ("DEVICE_FIRST_SEEN", 1)
 
 
 def test_a_configuration_is_applied_when_the_device_comes_back_with_it(lab: Lab) -> None:
