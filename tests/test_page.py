@@ -153,6 +153,21 @@ def test_a_knob_is_switched_by_a_click(page: Browser, world: World) -> None:
     page.until(lambda: page.has(f'{knob} [data-part="value-502"][aria-pressed="true"]'), "it")
 
 
+def test_a_fault_is_shown_and_removed(page: Browser, world: World) -> None:
+    asked = {"action": "status", "status": 503, "path": "/config", "device": PLANTED}
+    token = world.factory.paths.api_token.read_text().strip()
+    url = f"{world.urls.api}/control/faults/"
+    answer = requests.post(url, json=asked, headers={"OSF-TOKEN": token}, timeout=TIMEOUT_S)
+    assert answer.status_code == 201
+    page.until_text("#fault-list", PLANTED)
+    assert "acted 0 times" in page.text("#fault-list")
+
+    page.click("#fault-list [data-part=mend]")
+
+    page.until_text("#faults-count", "none is set")
+    assert "planted" not in page.ask("document.title")
+
+
 def test_a_refusal_is_told_in_the_factorys_words(page: Browser, world: World) -> None:
     with pytest.raises(PowerCutError):
         rotate(world, StopAt("after set_next_key"), "certs-1")

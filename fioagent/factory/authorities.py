@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from cryptography import x509
 
 from fioagent.factory import certs
 from fioagent.factory.certificates import common_name
-
-SERVERS: Final = {"root": "root-crt", "gateway-tls": "tls-crt", "est-tls": "est-tls-crt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +17,26 @@ class Shown:
 
     role: str  # root, gateway-tls, est-tls, online-ca or local-ca
     certificate: x509.Certificate
-    state: str = "active"  # disabled: its devices work on, no new ones; revoked: trusted no more
-
-    @property
-    def issues_devices(self) -> bool:
-        return self.role in ("online-ca", "local-ca")
+    state: str = certs.ACTIVE
+    devices: int | None = None  # that came with a certificate by it last; None: it issues none
 
 
-def of_factory(db: sqlite3.Connection) -> Iterator[Shown]:
-    """The root first, then what it has signed; of device CAs the revoked ones, too."""
-    for role, name in SERVERS.items():
-        found = certs.certificate(db, name)
-        if found is not None:
-            yield Shown(role, found)
-    for ca in certs.device_cas(db):
-        role = "online-ca" if common_name(ca.certificate) == certs.ONLINE_CA else "local-ca"
-        yield Shown(role, ca.certificate, ca.state)
+def of_factory(db: sqlite3.Connection) -> list[Shown]:
+    """The root first, then what it has signed."""
+    depend = certs.dependants(db)
+    servers = {
+        "gateway-tls": certs.certificate(db, "tls-crt"),
+        "est-tls": certs.certificate(db, "est-tls-crt"),
+    }
+    return [
+        Shown("root", certs.root(db)),
+        *(Shown(role, found) for role, found in servers.items() if found),
+        *(
+            Shown(_role(ca.certificate), ca.certificate, ca.state, depend[ca.serial])
+            for ca in certs.device_cas(db)
+        ),
+    ]
+
+
+def _role(device_ca: x509.Certificate) -> str:
+    return "online-ca" if common_name(device_ca) == certs.ONLINE_CA else "local-ca"

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from cryptography import x509
 
-from fioagent.factory import authorities, configs, devices, faults, rotations, sightings
+from fioagent.factory import (
+    authorities,
+    certs,
+    configs,
+    devices,
+    faults,
+    rotations,
+    sightings,
+)
 from fioagent.factory.authorities import Shown
-from fioagent.factory.certificates import issuer_of, key_digest
+from fioagent.factory.certificates import certificate_pem, key_digest
 from fioagent.factory.devices import Device
 from fioagent.factory.fioctl import describe
 from fioagent.factory.knobs import KNOBS
@@ -35,9 +42,7 @@ Json = dict[str, Any]
 def document(db: sqlite3.Connection, office: Office, find: str) -> Json:
     """As ``docs/factory.md`` describes it; of devices those that have ``find`` in their name."""
     factory = factory_name(db)
-    cas = tuple(authorities.of_factory(db))
     everybody = devices.everybody(db, office.clock())
-    issuers = {each.uuid: _issuer(devices.certificate(db, each.uuid), cas) for each in everybody}
     found = [each for each in everybody if _is_found(each, find.lower())]
     shown = found[:DEVICES_SHOWN]
     last = {each.uuid: rotations.latest(db, each) for each in shown}
@@ -47,11 +52,11 @@ def document(db: sqlite3.Connection, office: Office, find: str) -> Json:
         "servers": {name: url for name, url in dataclasses.asdict(urls).items() if url}
         if urls
         else {},
-        "authorities": _authorities(cas, Counter(issuers.values())),
+        "authorities": [_authority(each) for each in authorities.of_factory(db)],
         "devices": [
             {
                 **_device(db, each, factory),
-                "certificate": _certificate(devices.certificate(db, each.uuid), issuers[each.uuid]),
+                "certificate": _certificate(db, each.uuid),
                 "rotation": _summary(last[each.uuid]),
             }
             for each in shown
@@ -85,10 +90,12 @@ def _device(db: sqlite3.Connection, device: Device, factory: str) -> Json:
     }
 
 
-def _certificate(certificate: x509.Certificate | None, issuer: Shown | None) -> Json | None:
+def _certificate(db: sqlite3.Connection, uuid: str) -> Json | None:
+    certificate = devices.certificate(db, uuid)
     if certificate is None:
         return None
-    return {**_facts(certificate), "issuer": issuer.role if issuer else None}
+    issuer = certs.issuer(db, certificate_pem(certificate).decode("ascii"))
+    return {**_facts(certificate), "issuer": _serial(issuer.certificate) if issuer else None}
 
 
 def _summary(rotation: Rotation | None) -> Json | None:
@@ -103,36 +110,28 @@ def _digest(public_key: str) -> str:
 # --- certificates ---
 
 
-def _authorities(cas: Sequence[Shown], depend: Mapping[Shown | None, int]) -> list[Json]:
-    return [
-        {
-            "role": each.role,
-            "state": each.state,
-            **_facts(each.certificate),
-            "devices": depend.get(each, 0) if each.issues_devices else None,
-        }
-        for each in cas
-    ]
+def _authority(shown: Shown) -> Json:
+    return {
+        "role": shown.role,
+        "state": shown.state,
+        **_facts(shown.certificate),
+        "devices": shown.devices,
+    }
 
 
 def _facts(certificate: x509.Certificate) -> Json:
-    serial = f"{certificate.serial_number:X}"
     return {
         "subject": ", ".join(part.rfc4514_string() for part in certificate.subject),
-        "serial": serial.zfill(len(serial) + len(serial) % 2),
+        "serial": _serial(certificate),
         "not-before": int(certificate.not_valid_before_utc.timestamp()),
         "not-after": int(certificate.not_valid_after_utc.timestamp()),
     }
 
 
-@lru_cache(maxsize=4096)
-def _issuer(certificate: x509.Certificate | None, cas: tuple[Shown, ...]) -> Shown | None:
-    """By the signature, which is looked at once."""
-    if certificate is None:
-        return None
-    by_certificate = {each.certificate: each for each in cas if each.issues_devices}
-    found = issuer_of(certificate, by_certificate)
-    return by_certificate[found] if found else None
+def _serial(certificate: x509.Certificate) -> str:
+    """As openssl shows it."""
+    digits = f"{certificate.serial_number:X}"
+    return digits.zfill(len(digits) + len(digits) % 2)
 
 
 # --- rotations ---

@@ -87,7 +87,8 @@ def test_a_device_is_shown_with_its_key_certificate_and_lock(lab: Lab, operator:
     assert int(lab.clock.now) == shown["last-seen"]
     assert device.credential is not None
     own = device.credential.certificate
-    assert "local-ca" == shown["certificate"]["issuer"]
+    local_ca = x509.load_pem_x509_certificate((lab.factory.paths.pki / "local-ca.pem").read_bytes())
+    assert local_ca.serial_number == int(shown["certificate"]["issuer"], 16)
     assert own.serial_number == int(shown["certificate"]["serial"], 16)
     assert own.not_valid_after_utc.timestamp() == shown["certificate"]["not-after"]
     assert "CN=device-1, OU=lab-factory" == shown["certificate"]["subject"]
@@ -142,6 +143,18 @@ def test_a_disabled_ca_and_a_fault_are_shown(lab: Lab, operator: Operator) -> No
     assert [("drop", "est", 0)] == [
         (each["action"], each["server"], each["hits"]) for each in shown["faults"]
     ]
+
+
+def test_a_fault_that_acts_is_something_new(lab: Lab, operator: Operator) -> None:
+    device = lab.device()
+    lab.factory.add_fault("status", status=503, path="/config", times=2)
+    tag = operator.tag()
+
+    assert 503 == device.get("/config").status_code
+
+    assert 200 == operator.looks_again(tag)
+    (fault,) = operator.view()["faults"]
+    assert (1, False) == (fault["hits"], fault["spent"])
 
 
 def test_devices_are_found_by_uuid_and_group(lab: Lab, operator: Operator) -> None:

@@ -95,7 +95,7 @@ const act = {
     if (await turn(pressed, name, value)) say(`${name} is ${value} from the next request on.`);
   },
   async mend(id, pressed) {
-    if (await order(pressed, "DELETE", `/control/faults/${quoted(id)}`)) say("The fault is gone.");
+    if (await order(pressed, "DELETE", `/control/faults/${quoted(id)}/`)) say("The fault is gone.");
   },
 };
 

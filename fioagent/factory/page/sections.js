@@ -25,28 +25,31 @@ export function draw(view, chosen, act) {
   document.title = `${view.factory} · lab factory`;
   keep(byId("servers"), Object.entries(view.servers), ([name]) => name, ([name, url]) =>
     make("div", {}, make("dt", {}, name), make("dd", {}, make("code", {}, url))));
-  drawDevices(view, act);
+  const names = labels(view.authorities);
+  drawDevices(view, names, act);
   drawRotations(view.rotations, chosen, act);
-  keep(byId("authority-rows"), view.authorities, (each) => each.serial, authority);
+  keep(byId("authority-rows"), view.authorities, (each) => each.serial,
+    (each) => authority(each, names.get(each.serial)));
   drawKnobs(view.knobs, act);
   drawFaults(view.faults, act);
 }
 
 // --- devices ---
 
-function drawDevices(view, act) {
+function drawDevices(view, names, act) {
   const [shown, found, total] = [view.devices.length, view["devices-found"], view["devices-total"]];
   const count = found < total ? `${found} of ${total}` : `${total}`;
   put(byId("devices-count"), shown < found ? `${count}, the first ${shown} are shown` : count);
   byId("no-devices").hidden = shown > 0;
   put(byId("no-devices"), total ? "No device has that in its name, UUID or group."
     : "There is no device yet: fioagent-factory device add DIR DEVICE_DIR");
-  keep(byId("device-rows"), view.devices, (each) => each.uuid, (each) => device(each, act));
+  const rows = view.devices.map((each) =>
+    ({ ...each, issuer: names.get(each.certificate?.issuer) ?? "a CA that is not here" }));
+  keep(byId("device-rows"), rows, (each) => each.uuid, (each) => device(each, act));
 }
 
 function device(each, act) {
-  const { certificate } = each;
-  const issuer = certificate && (NAMES[certificate.issuer] ?? "a CA that is not here");
+  const { certificate, issuer } = each;
   return row(
     heading(make("span", { class: "device" }, each.name),
       each.name === each.uuid ? null : make("code", { class: "more" }, each.uuid)),
@@ -152,8 +155,14 @@ function request(each, isSecondKey) {
 
 // --- the factory's certificates ---
 
-function authority(each) {
-  const shown = NAMES[each.role] ?? each.role;
+// By serial; with a piece of it where there are several of a kind.
+function labels(authorities) {
+  const isAlone = (role) => authorities.filter((each) => each.role === role).length === 1;
+  return new Map(authorities.map(({ role, serial }) =>
+    [serial, isAlone(role) ? NAMES[role] : `${NAMES[role]} ${serial.slice(0, 6)}`]));
+}
+
+function authority(each, shown) {
   return row(
     heading(make("span", { class: each.role === "root" ? null : "below" }, shown)),
     cell("Subject", make("span", { class: "subject" }, each.subject)),
@@ -218,13 +227,20 @@ function whole(each, named, act) {
   return form;
 }
 
-// Each as its members say it. Without any there is no such section.
 function drawFaults(faults, act) {
-  const none = faults.length === 0;
-  byId("faults").hidden = none;
-  document.querySelector('nav a[href="#faults"]').hidden = none;
-  keep(byId("fault-list"), faults, (each) => String(each.id), (each) => make("li", {},
-    make("code", {}, JSON.stringify(each)),
-    button("mend", (pressed) => act.mend(each.id, pressed),
-      { "aria-label": `Remove the fault ${each.id}` }, "Remove")));
+  put(byId("faults-count"), faults.length ? `${faults.length}` : "none is set");
+  keep(byId("fault-list"), faults, (each) => String(each.id), (each) => fault(each, act));
+}
+
+// The rule in its own members, and how often it has acted.
+function fault({ id, action, description, hits, spent, ...rule }, act) {
+  const told = Object.entries(rule).map(([member, value]) => `${member} ${value}`).join(", ");
+  const acted = hits === 1 ? "acted once" : `acted ${hits} times`;
+  return make("li", {},
+    make("div", {},
+      make("h4", {}, make("code", {}, action), more(spent ? `${acted}, and is spent` : acted)),
+      make("p", { class: "note" }, description),
+      make("p", { class: "rule" }, told)),
+    button("mend", (pressed) => act.mend(id, pressed),
+      { "aria-label": `Remove the fault ${action}, number ${id}` }, "Remove"));
 }
