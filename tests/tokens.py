@@ -60,6 +60,7 @@ class LabToken(Hsm):
     def at_hand(self) -> Iterator[None]:
         """For this process, whose module may have looked at another one before."""
         os.environ.update(self.env)
+        self.let_go()
         try:
             pkcs11.lib(self.module).reinitialize()
             yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -263,11 +264,13 @@ def _missing(what: str, package: str) -> FactoryError:
 
 
 def _two_free_ports() -> int:
-    """The first of two in a row: swtpm's protocol has the second for control."""
+    """The first of two in a row: swtpm's protocol has the second for control.
+
+    Below those that Linux gives to connections, so that none has it when the TPM starts again.
+    """
     while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            with contextlib.suppress(OSError, OverflowError):
-                other.bind(("127.0.0.1", port + 1))
-                return port
+        port = 16384 + secrets.randbelow(16000)
+        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 1))
+            return port
