@@ -35,7 +35,7 @@ def serve(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     given = {name: getattr(args, name) for name in (*SERVERS, SIGN) if getattr(args, name)}
-    with factory.serving(given, kept=0) as urls:
+    with factory.serving(given) as urls:
         print(NOTICE)
         print(f"gateway {urls.gateway}\nest     {urls.est}\napi     {urls.api}")
         if urls.sign:

@@ -40,7 +40,7 @@ from fioagent.factory.lab_queues import WithQueues
 from fioagent.factory.server import Address
 from fioagent.factory.serving import serve
 from fioagent.factory.store import Store, factory_name, read_knobs, set_knob
-from fioagent.factory.traffic import REQUESTS_KEPT, Request, Traffic
+from fioagent.factory.traffic import Request, Traffic
 from fioagent.factory.urls import Urls, last_urls
 
 
@@ -118,19 +118,16 @@ class Factory(WithFaults, WithQueues):
     # --- servers ---
 
     @contextmanager
-    def serving(
-        self, listen: Mapping[str, Address] | None = None, *, kept: int = REQUESTS_KEPT
-    ) -> Iterator[Urls]:
+    def serving(self, listen: Mapping[str, Address] | None = None) -> Iterator[Urls]:
         """Gateway, EST server and operator API listen inside the ``with``.
 
         ``listen`` is by server name; one that is not there gets its port of the last time if
-        that is free, else any, on loopback. factory.json tells others where they are. ``kept``
-        is how many requests each server remembers for :meth:`requests`.
+        that is free, else any, on loopback. factory.json tells others where they are.
 
         Raises:
             FactoryError: an address cannot be bound, or the factory is being served already.
         """
-        with serve(self.paths, self.store, self._clock, listen or {}, kept) as (urls, traffic):
+        with serve(self.paths, self.store, self._clock, listen or {}) as (urls, traffic):
             self._urls, self._traffic = urls, traffic
             try:
                 yield urls

@@ -26,7 +26,7 @@ from fioagent.factory.pki import Paths
 from fioagent.factory.push import delivering
 from fioagent.factory.server import Address, FactoryServer, is_free, start, stop
 from fioagent.factory.store import Store
-from fioagent.factory.traffic import REQUESTS_KEPT, Traffic, open_log
+from fioagent.factory.traffic import Traffic, open_log
 from fioagent.factory.urls import Urls, last_urls
 
 LOOPBACK: Final = "127.0.0.1"
@@ -41,11 +41,7 @@ ContextChoice = Callable[[], ssl.SSLContext]
 
 @contextmanager
 def serve(
-    paths: Paths,
-    store: Store,
-    clock: Clock,
-    listen: Mapping[str, Address],
-    kept: int = REQUESTS_KEPT,
+    paths: Paths, store: Store, clock: Clock, listen: Mapping[str, Address]
 ) -> Iterator[tuple[Urls, dict[str, Traffic]]]:
     """All three listen inside the ``with``, and a fourth if asked for; see ``Factory.serving``."""
     wanted = (*SERVERS, SIGN) if SIGN in listen else SERVERS
@@ -53,9 +49,7 @@ def serve(
         stack.enter_context(_served_once(paths.directory))
         stack.enter_context(store.kept_open())
         last = last_urls(paths)
-        traffic = {
-            name: Traffic(stack.enter_context(open_log(paths.log, name)), kept) for name in wanted
-        }
+        traffic = {name: Traffic(stack.enter_context(open_log(paths.log, name))) for name in wanted}
         servers: dict[str, FactoryServer] = {}
         stack.callback(lambda: stop([*servers.values()]))
         for name in wanted:

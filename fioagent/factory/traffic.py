@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, TextIO
 from fioagent.factory.tls import Peer
 
 REQUESTS_KEPT: Final = 10_000
+BYTES_KEPT: Final = 32 * 1024 * 1024  # of their bodies
 SHORT_DIGEST: Final = 12  # hex digits; enough for a person to tell keys apart
 
 
@@ -33,24 +34,27 @@ class Traffic:
     """Of one server. Safe to read while the server works."""
 
     log: TextIO
-    kept: int = REQUESTS_KEPT
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _requests: deque[Request] = field(init=False)
+    _requests: deque[Request] = field(default_factory=deque)
+    _bytes: int = 0  # of their bodies
     _handshakes: int = 0
     _refused_handshakes: int = 0
     seen: int = 0  # requests ever: whoever has looked knows by it whether to look again
     _log_fails: bool = False
 
-    def __post_init__(self) -> None:
-        self._requests = deque(maxlen=self.kept)
-
     def saw_request(self, request: Request, peer: Peer | None) -> None:
         name, digest = (peer.name, peer.digest[:SHORT_DIGEST]) if peer else ("-", "-")
         status = request.status or "dropped"
         with self._lock:
-            self._requests.append(request)
+            self._remember(request)
             self.seen += 1
             self._write(f"{request.method} {request.path} {name} {digest} {status}")
+
+    def _remember(self, request: Request) -> None:
+        self._requests.append(request)
+        self._bytes += len(request.body)
+        while len(self._requests) > REQUESTS_KEPT or self._bytes > BYTES_KEPT:
+            self._bytes -= len(self._requests.popleft().body)
 
     def saw_handshake(self, error: Exception | None) -> None:
         with self._lock:
@@ -76,6 +80,7 @@ class Traffic:
     def clear(self) -> None:
         with self._lock:
             self._requests.clear()
+            self._bytes = 0
             self._handshakes = self._refused_handshakes = 0
 
     def _write(self, text: str) -> None:

@@ -9,14 +9,18 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from io import StringIO
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import requests
 
 from fioagent.factory import Factory
 from fioagent.factory.certificates import key_digest
 from fioagent.factory.server import SPARE_FILES, THREADS
+from fioagent.factory.traffic import BYTES_KEPT, Request, Traffic
 from tests.factory.conftest import Lab
-from tests.factory.peers import Client, Credential
+from tests.factory.peers import TIMEOUT_S, Client, Credential
 from tests.factory.serving import running, serve_command
 from tests.factory.simulated import AFTER, BEFORE, SimulatedDevice
 
@@ -55,6 +59,32 @@ def _life(device: SimulatedDevice) -> None:
     device.check_in()
     device.give_config(secret=f"of {device.uuid}")
     device.rotate("certs-1")
+
+
+def test_serve_remembers_requests_for_the_page(unserved: Factory, tmp_path: Path) -> None:
+    """Those of a rotation are beside its steps."""
+    with running(serve_command(unserved.paths.directory)):
+        credential = Credential.issue(unserved, tmp_path / "device", "device-1")
+        _life(SimulatedDevice(unserved.urls(), unserved.paths.root, credential))
+        headers = {"OSF-TOKEN": unserved.paths.api_token.read_text().strip()}
+        with requests.Session() as session:
+            session.trust_env = False
+            url = f"{unserved.urls().api}/control/view"
+            view = session.get(url, headers=headers, timeout=TIMEOUT_S).json()
+
+    asked = {(each["method"], each["path"]) for each in view["rotations"][0]["requests"]}
+    assert {("PATCH", "/device"), ("PATCH", "/config"), ("POST", "/events")} <= asked
+
+
+def test_what_is_remembered_of_requests_has_an_end() -> None:
+    """The newest stay, however large their bodies are."""
+    traffic = Traffic(StringIO())
+    large = Request("PATCH", "/config", 201, "", b"x" * (BYTES_KEPT // 10), {})
+
+    for number in range(30):
+        traffic.saw_request(large._replace(path=f"/{number}"), None)
+
+    assert [f"/{number}" for number in range(20, 30)] == [r.path for r in traffic.requests()]
 
 
 def test_clients_that_stop_in_a_handshake_hold_up_nobody(lab: Lab) -> None:
