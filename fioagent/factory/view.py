@@ -44,7 +44,7 @@ def document(db: sqlite3.Connection, office: Office, find: str) -> Json:
     factory = factory_name(db)
     everybody = devices.everybody(db, office.clock())
     found = [each for each in everybody if _is_found(each, find.lower())]
-    shown = found[:DEVICES_SHOWN]
+    shown = found[-DEVICES_SHOWN:]  # the newest: those that somebody has just set up
     last = {each.uuid: rotations.latest(db, each) for each in shown}
     urls = last_urls(office.paths)
     return {

@@ -13,12 +13,13 @@ import pytest
 import requests
 from cryptography import x509
 
-from fioagent.factory import Factory
+from fioagent.factory import Factory, devices
 from fioagent.factory.certificates import key_digest
 from fioagent.factory.cli import main
 from fioagent.factory.events import ROTATION
 from fioagent.factory.knobs import KNOBS
 from fioagent.factory.static import FILES
+from fioagent.factory.view import DEVICES_SHOWN
 from tests.factory.conftest import Lab
 from tests.factory.peers import TIMEOUT_S, csr, subject
 from tests.factory.test_events import TIME, event
@@ -126,6 +127,20 @@ def test_the_certificates_of_the_factory_are_shown_with_the_devices_below_them(
     root = x509.load_pem_x509_certificate(lab.factory.paths.root.read_bytes())
     assert root.not_valid_before_utc.timestamp() == shown[0]["not-before"]
     assert root.not_valid_after_utc.timestamp() == shown[0]["not-after"]
+
+
+def test_of_many_devices_the_newest_are_shown(lab: Lab, operator: Operator) -> None:
+    """In the order in which they came, and as many as a page can bear."""
+    key = lab.device("device-0").get("/device").json()["pubkey"]
+    with lab.factory.store.write() as db:
+        for number in range(1, DEVICES_SHOWN + 3):
+            devices.register(db, f"device-{number:03}", key, lab.clock() + number)
+
+    view = operator.view()
+
+    assert (DEVICES_SHOWN, DEVICES_SHOWN + 3) == (len(view["devices"]), view["devices-found"])
+    uuids = [each["uuid"] for each in view["devices"]]
+    assert ["device-003", f"device-{DEVICES_SHOWN + 2}"] == [uuids[0], uuids[-1]]
 
 
 def test_a_disabled_ca_and_a_fault_are_shown(lab: Lab, operator: Operator) -> None:

@@ -39,7 +39,7 @@ export function draw(view, chosen, act) {
 function drawDevices(view, names, act) {
   const [shown, found, total] = [view.devices.length, view["devices-found"], view["devices-total"]];
   const count = found < total ? `${found} of ${total}` : `${total}`;
-  put(byId("devices-count"), shown < found ? `${count}, the first ${shown} are shown` : count);
+  put(byId("devices-count"), shown < found ? `${count}, the newest ${shown} are shown` : count);
   byId("no-devices").hidden = shown > 0;
   put(byId("no-devices"), total ? "No device has that in its name, UUID or group."
     : "There is no device yet: fioagent-factory device add DIR DEVICE_DIR");
