@@ -797,10 +797,10 @@ def test_words_of_others_do_not_reach_the_terminal_raw(world: World) -> None:
     assert ran.err.replace("\n", "").isprintable()
 
 
-def test_wait_of_a_hundred_digits(world: World) -> None:
-    """A week at most, and no arithmetic that breaks."""
+def test_longest_wait_that_the_factory_can_ask_for(world: World) -> None:
+    """A week at most; tests/est/of_waiting.py has those of a hundred digits."""
     world.factory.set_knob("est_answer", "503")
-    world.factory.set_knob("est_retry_after_s", "9" * 18)
+    world.factory.set_knob("est_retry_after_s", "999999")
 
     told(world.rotate(), 75, "answered 503")
 

@@ -21,7 +21,7 @@ from fioagent.factory.incoming import read_json
 from fioagent.factory.knobs import KNOBS, KnobError
 from fioagent.factory.office import Office, not_found
 from fioagent.factory.sightings import SERVERS
-from fioagent.factory.store import read_knobs, set_knob
+from fioagent.factory.store import read_knobs, reset_knobs, set_knob
 from fioagent.factory.urls import last_urls
 from fioagent.factory.view import document
 
@@ -46,6 +46,7 @@ def add_routes(app: Flask, office: Office) -> None:
 
     app.add_url_rule("/control/view", "GET /control/view", view, methods=["GET"])
     office.of_factory(app, "PUT", "/control/knobs/<name>", _put_knob)
+    office.of_factory(app, "DELETE", "/control/knobs", _delete_knobs)
     office.of_device(app, "POST", "/control/devices/<device>/rotate", rotate)
 
 
@@ -79,6 +80,11 @@ def _put_knob(db: sqlite3.Connection, _now: float, name: str) -> Response:
     except KnobError as error:
         return message(400, str(error))
     return as_json(200, {"name": name, "value": value})
+
+
+def _delete_knobs(db: sqlite3.Connection, _now: float) -> Response:
+    reset_knobs(db)
+    return as_json(200, {})
 
 
 def _rotate(db: sqlite3.Connection, device: Device, now: float, office: Office) -> Response:

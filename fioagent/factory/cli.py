@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -181,11 +182,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     run: Command = args.run
     try:
-        return run(args)
+        code = run(args)
+        sys.stdout.flush()
+        return code
     except FactoryError as error:
         print(error, file=sys.stderr)
         if error.hint:
             print(error.hint, file=sys.stderr)
+    except BrokenPipeError:  # whoever reads has read enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell reports SIGPIPE
     except (sqlite3.Error, OSError) as error:
         print(f"cannot use the factory in {args.dir}: {error}", file=sys.stderr)
     except KeyboardInterrupt:

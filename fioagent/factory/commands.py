@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import threading
 from pathlib import Path
 from typing import Final
 
@@ -31,9 +30,9 @@ def init(args: argparse.Namespace) -> int:
 def serve(args: argparse.Namespace) -> int:
     """Until SIGTERM or SIGINT. ``ready`` is printed once devices can be served."""
     factory = Factory.open(args.dir)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked before there are threads, all of which take it over: sigwait() alone hears them.
+    stops = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     given = {name: getattr(args, name) for name in (*SERVERS, SIGN) if getattr(args, name)}
     with factory.serving(given) as urls:
         print(NOTICE)
@@ -43,7 +42,7 @@ def serve(args: argparse.Namespace) -> int:
         # A browser keeps what is behind # to itself: no server and no log gets to see it.
         print(f"page    {urls.api}/#{factory.paths.api_token.read_text().strip()}")
         print("ready", flush=True)
-        stop.wait()
+        signal.sigwait(stops)
     return 0
 
 

@@ -36,7 +36,7 @@ def ca_create(args: argparse.Namespace) -> int:
     )
     if stranded:
         _warn(
-            f"{stranded} devices have certificates of the shared PKI. They can no longer connect,"
+            f"Devices with a certificate of the shared PKI: {stranded}. They can no longer connect,"
             " and need to be registered anew."
         )
     if not args.online_ca:
@@ -94,7 +94,7 @@ def _retire(args: argparse.Namespace, *, revoke: bool) -> int:
             raise FactoryError(f"cannot find the device CA {serial}: the factory trusts no such CA")
     dependants = desk.dependants()
     for serial in wanted:
-        print(f"{dependants[serial]} devices have a certificate of the device CA {serial}")
+        print(f"Devices with a certificate of the device CA {serial}: {dependants[serial]}")
     reason = retirement.REVOKE if revoke else retirement.DISABLE
     listed = retirement.revocation_list(mine.root(), wanted, reason)
     if args.dry_run:

@@ -125,7 +125,7 @@ def _admit(
         return answer
     if not devices.is_known(db, client.name):
         refusal = certs.registration_refusal(db, client.certificate_pem)
-        if refusal:
+        if refusal and not devices.is_denied(db, client.name):
             return text(403, f"Device({client.name}) cannot be registered: {refusal}")
     admission = devices.admit(db, client.name, client.public_key, knobs, now)
     if refused := _refused_by(admission, client.name, knobs):

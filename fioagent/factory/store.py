@@ -270,3 +270,8 @@ def set_knob(db: sqlite3.Connection, name: str, value: str) -> None:
     """From now on. KnobError: no such knob or value; nothing changed."""
     check(name, value)
     db.execute("INSERT OR REPLACE INTO knobs VALUES (?, ?)", (name, value))
+
+
+def reset_knobs(db: sqlite3.Connection) -> None:
+    """All back to their defaults, from now on."""
+    db.execute("DELETE FROM knobs")

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fioagent.factory import Factory, FactoryError, certs
 from fioagent.factory.desk import take_ownership
 from tests.factory.conftest import Lab
+from tests.factory.operator import Operator
 from tests.factory.owner import Owner, crl, name, pem, sign
 from tests.factory.peers import (
     TIMEOUT_S,
@@ -84,6 +85,18 @@ def test_a_disabled_ca_keeps_its_devices_and_gets_no_new_one(lab: Lab, owner: Ow
     assert [str(lab.factory.authority("local-ca").certificate.serial_number)] == owner.certs()[
         "disabled-ca-serials"
     ]
+
+
+def test_a_deleted_device_is_told_so_whatever_its_ca(
+    lab: Lab, owner: Owner, operator: Operator
+) -> None:
+    device = lab.device("device-1")
+    assert 200 == operator.send("DELETE", "device-1/").status_code
+    owner.retire("local-ca", DISABLE)
+
+    answer = device.get("/config")
+
+    assert (403, "Device(device-1) is on the denied list") == (answer.status_code, answer.text)
 
 
 def test_a_disabled_cas_device_renews_and_a_stranger_does_not(lab: Lab, owner: Owner) -> None:

@@ -110,6 +110,18 @@ def test_serve_says_ready_and_ends_with_a_signal(
     assert 0 == process.wait(60)
 
 
+def test_a_reader_that_goes_away_is_no_error(unserved: Factory) -> None:
+    """As in ``fioagent-factory knob lab | head -1``."""
+    command = [sys.executable, "-m", "fioagent.factory", "knob", str(unserved.paths.directory)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as nobody:
+        ended = subprocess.run(
+            command, stdout=nobody, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert (141, b"") == (ended.returncode, ended.stderr)
+
+
 def test_a_factory_comes_back_at_the_same_addresses(unserved: Factory) -> None:
     """Devices have them in their sota.toml."""
     with unserved.serving() as first:

@@ -119,7 +119,7 @@ def test_create_says_how_many_devices_it_strands(
 
     main(fresh.line("ca", "create"))
 
-    assert "1 devices have certificates of the shared PKI" in capsys.readouterr().err
+    assert "Devices with a certificate of the shared PKI: 1." in capsys.readouterr().err
 
 
 def test_the_walk_through_of_the_docs_works_as_printed(

@@ -341,6 +341,9 @@ def test_every_knob_is_shown_and_can_be_turned(lab: Lab, operator: Operator) -> 
         assert (200, values[-1]) == (answer.status_code, lab.factory.knob(shown["name"]))
     assert len(KNOBS) == len(operator.view()["knobs"])
 
+    assert 200 == operator.send("DELETE", "/control/knobs").status_code
+    assert {name: knob.default for name, knob in KNOBS.items()} == dict(lab.factory.knobs())
+
 
 @pytest.mark.parametrize(
     ("name", "body", "status"),
@@ -420,6 +423,7 @@ def test_the_page_is_for_everybody_and_the_view_is_not(lab: Lab) -> None:
     for method, path in (
         ("GET", "/control/view"),
         ("PUT", "/control/knobs/old_key"),
+        ("DELETE", "/control/knobs"),
         ("POST", "/control/devices/device-1/rotate"),
         ("GET", "/page.js/"),
     ):

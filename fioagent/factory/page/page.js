@@ -100,9 +100,7 @@ const act = {
 };
 
 async function resetKnobs() {
-  for (const each of view.knobs.filter((knob) => knob.value !== knob.default))
-    if ((await turn(byId("reset"), each.name, each.default)) === null) return;
-  say("All knobs are at their defaults.");
+  if (await order(byId("reset"), "DELETE", "/control/knobs")) say("All knobs are at their defaults.");
 }
 
 // --- looking ---
