@@ -7,7 +7,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fioagent.factory import Factory, certs
+from fioagent.factory import Factory
+from fioagent.factory.pki import certs
 
 
 def pair(factory: Factory, name: str) -> tuple[Path, Path]:

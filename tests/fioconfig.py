@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fioagent.factory import ecies
+from fioagent.factory.fleet import ecies
 from tests.world import World
 
 STEPS: Final = ("est", "lock", "full_config", "device_config", "finalize")

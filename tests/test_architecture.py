@@ -156,7 +156,9 @@ def test_the_agent_does_not_know_the_factory(name: str) -> None:
     assert not any(found.startswith("fioagent.factory") for found in imports(AGENT[name]))
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "factory").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "factory").rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
+)
 def test_the_factory_does_not_know_the_agent(path: Path) -> None:
     """No codec, no rule and no constant in common; the version number is the exception."""
     own = {name for name in imports(path) if name.startswith("fioagent.")}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fioagent.disk import LocalDisk
-from fioagent.factory.traffic import Request
+from fioagent.factory.servers.traffic import Request
 from tests.bench.check_in import FIOCONFIG_BYTES, TICKET, CheckIns
 from tests.handlers import Handlers
 from tests.power import PowerCutError, StopAt, rotate

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from fioagent.factory import ecies
+from fioagent.factory.fleet import ecies
 from tests.handlers import Handlers
 from tests.world import BUNDLE, PLAIN, SECRET, World
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from fioagent.factory.events import ROTATION
+from fioagent.factory.fleet.events import ROTATION
 from tests import needs
 from tests.browser import Browser, browser
 from tests.factory.peers import TIMEOUT_S, Client, Credential

@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from fioagent.factory import Factory, Urls
-from fioagent.factory.hsm import CERTIFICATE_ID, KEY_ID, PIN
+from fioagent.factory.fleet.hsm import CERTIFICATE_ID, KEY_ID, PIN
 from tests.token_world import TokenWorld
 from tests.tokens import soft_token, tpm_derives, tpm_token
 

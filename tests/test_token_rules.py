@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from pkcs11 import ObjectClass
 
 from fioagent.errors import ConfigError
-from fioagent.factory.hsm import LABEL
+from fioagent.factory.fleet.hsm import LABEL
 from fioagent.keystore.token import KEY_CLASSES, Token
 from fioagent.keystore.token_errors import Place
 from fioagent.keystore.token_key import TokenKey

@@ -20,7 +20,7 @@ import fioagent
 from fioagent import agent
 from fioagent.errors import ConfigError
 from fioagent.factory import Factory, Urls
-from fioagent.factory.hsm import PIN
+from fioagent.factory.fleet.hsm import PIN
 from fioagent.keystore.token import Token
 from fioagent.keystore.token_store import TokenKeyStore
 from fioagent.model import CredentialRef, Store

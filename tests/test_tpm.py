@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fioagent.factory import Factory, Urls
-from fioagent.factory.cli import main
+from fioagent.factory.cli.main import main
 from fioagent.keystore.token import KEY_CLASSES
 from fioagent.keystore.token_key import TokenKey
 from tests.token_world import TokenWorld

@@ -14,7 +14,7 @@ from typing import Final
 
 import pkcs11
 
-from fioagent.factory.hsm import LABEL, PIN, SIGN_AND_DERIVE, Hsm, field_of, softhsm, swtpm
+from fioagent.factory.fleet.hsm import LABEL, PIN, SIGN_AND_DERIVE, Hsm, field_of, softhsm, swtpm
 from fioagent.keystore.token import Token
 from fioagent.keystore.token_errors import Place
 from tests.processes import has_ended

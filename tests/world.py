@@ -30,7 +30,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fioagent import agent, cli
-from fioagent.factory import Device, Factory, Urls, ecies
+from fioagent.factory import Device, Factory, Urls
+from fioagent.factory.fleet import ecies
 from fioagent.ports import Moment
 from fioagent.rotation.ledger import Watch
 from fioagent.rotation.rotator import Outcome

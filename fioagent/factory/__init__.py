@@ -7,11 +7,11 @@ pass on the other. See ``docs/factory.md``.
 from __future__ import annotations
 
 try:
-    from fioagent.factory.device_view import DeviceView
     from fioagent.factory.errors import FactoryError, LockedError
+    from fioagent.factory.fleet.device_view import DeviceView
+    from fioagent.factory.fleet.provision import Device
     from fioagent.factory.lab import Factory
-    from fioagent.factory.provision import Device
-    from fioagent.factory.traffic import Request
+    from fioagent.factory.servers.traffic import Request
     from fioagent.factory.urls import Urls
 except ModuleNotFoundError as error:
     # The agent's package brings the command along, its extra what the command needs.

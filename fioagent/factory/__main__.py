@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from fioagent.factory.cli import main
+from fioagent.factory.cli.main import main
 
 sys.exit(main())

@@ -22,13 +22,13 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fioagent.factory import events
 from fioagent.factory.demo_credentials import Holder, InFiles, InToken, agent
-from fioagent.factory.ecies import EciesError, decrypt
 from fioagent.factory.errors import FactoryError
-from fioagent.factory.hsm import MAKERS
+from fioagent.factory.fleet import events
+from fioagent.factory.fleet.ecies import EciesError, decrypt
+from fioagent.factory.fleet.hsm import MAKERS
+from fioagent.factory.fleet.provision import Device
 from fioagent.factory.lab import Factory
-from fioagent.factory.provision import Device
 from fioagent.factory.urls import Urls
 
 ENCRYPTED: Final[Mapping[str, bytes]] = {

@@ -21,11 +21,11 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fioagent.factory.certificates import key_digest, load_key, public_pem
-from fioagent.factory.hsm import Hsm, HsmKey
+from fioagent.factory.fleet.hsm import Hsm, HsmKey
+from fioagent.factory.fleet.provision import Device
 from fioagent.factory.lab import Factory
-from fioagent.factory.provision import Device
-from fioagent.factory.traffic import SHORT_DIGEST
+from fioagent.factory.pki.certificates import key_digest, load_key, public_pem
+from fioagent.factory.servers.traffic import SHORT_DIGEST
 from fioagent.factory.urls import Urls
 
 TIMEOUT_S: Final = 30

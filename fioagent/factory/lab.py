@@ -17,37 +17,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fioagent.factory import (
-    certs,
-    configs,
-    devices,
-    events,
-    fioctl,
-    groups,
-    pki,
-    provision,
-    registry,
-)
-from fioagent.factory import remote_actions as actions
-from fioagent.factory.certificates import Authority, certificate_pem
-from fioagent.factory.configs import Change
-from fioagent.factory.desk import FactoryDesk, open_cloud, take_ownership
-from fioagent.factory.device_view import DeviceView, view
 from fioagent.factory.errors import FactoryError
-from fioagent.factory.gateway import Clock
+from fioagent.factory.fleet import configs, devices, events, fioctl, groups, provision, registry
+from fioagent.factory.fleet import remote_actions as actions
+from fioagent.factory.fleet.configs import Change
+from fioagent.factory.fleet.device_view import DeviceView, view
 from fioagent.factory.lab_faults import WithFaults
 from fioagent.factory.lab_queues import WithQueues
-from fioagent.factory.server import Address
-from fioagent.factory.serving import serve
+from fioagent.factory.pki import certs
+from fioagent.factory.pki.certificates import Authority, certificate_pem
+from fioagent.factory.pki.desk import FactoryDesk, open_cloud, take_ownership
+from fioagent.factory.pki.forms import NAME, Paths
+from fioagent.factory.servers.gateway import Clock
+from fioagent.factory.servers.server import Address
+from fioagent.factory.servers.serving import serve
+from fioagent.factory.servers.traffic import Request, Traffic
 from fioagent.factory.store import Store, factory_name, read_knobs, set_knob
-from fioagent.factory.traffic import Request, Traffic
 from fioagent.factory.urls import Urls, last_urls
 
 
 class Factory(WithFaults, WithQueues):
     def __init__(self, path: Path, clock: Clock = time.time) -> None:
         """Use :meth:`create` or :meth:`open`. ``clock`` gives unix seconds, for tests."""
-        self.paths = pki.Paths(path)
+        self.paths = Paths(path)
         self.store = Store(self.paths.database)
         self._clock = clock
         self._traffic: dict[str, Traffic] = {}
@@ -69,7 +61,7 @@ class Factory(WithFaults, WithQueues):
         Raises:
             FactoryError: there is something in ``path``, or the name will not do.
         """
-        if not pki.NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise FactoryError(
                 f"cannot create the factory {name!r}: a name has lower case letters, digits and"
                 " hyphens, at most 38"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fioagent.factory import faults
-from fioagent.factory.faults import Kept
+from fioagent.factory.servers import faults
+from fioagent.factory.servers.faults import Kept
 from fioagent.factory.store import Store
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fioagent.factory import notices, queues
 from fioagent.factory.errors import FactoryError
-from fioagent.factory.gateway import Clock
-from fioagent.factory.queues import Message, Queue
+from fioagent.factory.queues import notices, queues
+from fioagent.factory.queues.queues import Message, Queue
+from fioagent.factory.servers.gateway import Clock
 from fioagent.factory.store import Store
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from fioagent.factory.pki import Paths
+from fioagent.factory.pki.forms import Paths
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from fioagent.agent import Agent
-from fioagent.factory import certificates
+from fioagent.factory.pki import certificates
 from fioagent.http import Response
 from fioagent.rotation.rotator import Outcome, Result
 from tests.crash.disk_rotation import DISK, STORAGE, Rotation, opened, unwatched

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from fioagent.factory import certificates
+from fioagent.factory.pki import certificates
 from tests.crash import look
 from tests.crash.servers import EST_URL
 from tests.crash.simulated import Simulation, in_memory, sealed_config

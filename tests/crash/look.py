@@ -18,7 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from fioagent.factory import certificates, ecies
+from fioagent.factory.fleet import ecies
+from fioagent.factory.pki import certificates
 from fioagent.ports import Disk
 
 if sys.version_info >= (3, 11):

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from cryptography import x509
 
-from fioagent.factory.certificates import key_digest
+from fioagent.factory.pki.certificates import key_digest
 from fioagent.ports import Disk
 from tests.crash import look
 from tests.crash.look import Journal, Look

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from fioagent.factory import certificates
+from fioagent.factory.pki import certificates
 from tests.crash import fioconfig
 from tests.crash.recording import Recording
 from tests.crash.runs import Scenario, cancel, process, rotate

@@ -23,8 +23,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import ExtensionOID
 
-from fioagent.factory import certificates, configs, csr, devices, events
-from fioagent.factory.certificates import Authority, Extension
+from fioagent.factory.fleet import configs, devices, events
+from fioagent.factory.pki import certificates, csr
+from fioagent.factory.pki.certificates import Authority, Extension
 from fioagent.http import Response
 
 START: Final = datetime(2026, 11, 20, 12, 0, tzinfo=timezone.utc)

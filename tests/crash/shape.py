@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from fioagent.factory import Factory, ecies
+from fioagent.factory import Factory
+from fioagent.factory.fleet import ecies
 
 Keys: TypeAlias = Mapping[str, ec.EllipticCurvePrivateKey]
 

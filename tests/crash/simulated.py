@@ -22,7 +22,8 @@ from fioagent import agent
 from fioagent.agent import Agent
 from fioagent.errors import ConfigError, CredentialRefusedError
 from fioagent.est import HttpEst
-from fioagent.factory import certificates, ecies, provision
+from fioagent.factory.fleet import ecies, provision
+from fioagent.factory.pki import certificates
 from fioagent.gateway import HttpGateway
 from fioagent.http import Response, Session
 from fioagent.keystore.token_store import TokenKeyStore

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pkcs11 import Attribute, ObjectClass
 
 from fioagent.errors import ConfigError
-from fioagent.factory import certificates
+from fioagent.factory.pki import certificates
 from fioagent.keystore.token import Found
 from fioagent.keystore.token_errors import MissingError, Place, explained
 from tests.crash.memory import File, MemoryDisk

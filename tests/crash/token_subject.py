@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fioagent.factory import Factory, Urls
-from fioagent.factory.certificates import key_digest
+from fioagent.factory.pki.certificates import key_digest
 from fioagent.keystore.token_key import TokenKey
 from tests.crash import shape
 from tests.token_world import TokenWorld

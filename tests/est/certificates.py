@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from fioagent.factory.certificates import Authority
+from fioagent.factory.pki.certificates import Authority
 from tests.unit.made import CN, UTF8, attribute, name, oid, split, tlv
 
 V3: Final = tlv(0xA0, tlv(0x02, b"\x02"))

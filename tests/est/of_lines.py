@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 
-from fioagent.factory.certificates import build, load_authority, private_pem
-from fioagent.factory.tls import server_context
+from fioagent.factory.pki.certificates import build, load_authority, private_pem
+from fioagent.factory.servers.tls import server_context
 from tests import cloud
 from tests.est.certificates import (
     CLIENT_AUTH,

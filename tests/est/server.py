@@ -17,8 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fioagent.factory import Factory
-from fioagent.factory.certificates import Authority
-from fioagent.factory.tls import server_context
+from fioagent.factory.pki.certificates import Authority
+from fioagent.factory.servers.tls import server_context
 from tests import cloud
 from tests.est.certificates import Change, Parts, below, for_request, unchanged
 

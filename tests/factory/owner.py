@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fioagent.factory import Factory
-from fioagent.factory.certificates import Authority, load_authority
+from fioagent.factory.pki.certificates import Authority, load_authority
 from tests.factory.peers import SERVER_AUTH, TIMEOUT_S, subject
 
 DAY = timedelta(days=1)

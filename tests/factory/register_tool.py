@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from fioagent.factory.hsm import PIN
+from fioagent.factory.fleet.hsm import PIN
 from tests.factory.peers import CLIENT_AUTH, SIGNATURE_ONLY, TIMEOUT_S, subject
 from tests.tokens import LabToken
 

@@ -15,8 +15,9 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from fioagent.factory import Factory, FactoryError, certs
-from fioagent.factory.desk import take_ownership
+from fioagent.factory import Factory, FactoryError
+from fioagent.factory.pki import certs
+from fioagent.factory.pki.desk import take_ownership
 from tests.factory.conftest import Lab
 from tests.factory.operator import Operator
 from tests.factory.owner import Owner, crl, name, pem, sign

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fioagent.factory import Factory
-from fioagent.factory.certificates import Authority
+from fioagent.factory.pki.certificates import Authority
 from tests.factory.owner import DAY, Owner, crl, name, pem, sign, today
 from tests.factory.peers import CLIENT_AUTH
 

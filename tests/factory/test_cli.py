@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from fioagent.factory import Factory
-from fioagent.factory.cli import main
-from fioagent.factory.ecies import decrypt
-from fioagent.factory.hsm import PIN
+from fioagent.factory.cli.main import main
+from fioagent.factory.fleet.ecies import decrypt
+from fioagent.factory.fleet.hsm import PIN
 from fioagent.factory.knobs import KNOBS
 from tests.factory.conftest import Lab
 from tests.factory.serving import served, until_ready

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fioagent.factory.cli import main
+from fioagent.factory.cli.main import main
 from tests.factory.conftest import Lab
 from tests.factory.test_cli import refused
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from fioagent.factory import FactoryError
-from fioagent.factory.ecies import decrypt
+from fioagent.factory.fleet.ecies import decrypt
 from tests.factory.conftest import Lab
 from tests.factory.peers import Client
 

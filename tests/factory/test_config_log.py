@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fioagent.factory.configs import MAX_LAYER
+from fioagent.factory.fleet.configs import MAX_LAYER
 from tests.factory.conftest import Lab
 from tests.factory.operator import Operator, refused
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fioagent.factory.cli import main
+from fioagent.factory.cli.main import main
 
 
 @pytest.mark.parametrize("options", [[], ["--token", "softhsm"]], ids=["files", "softhsm"])

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fioagent.factory.certificates import load_key
-from fioagent.factory.ecies import EciesError, decrypt, encrypt
+from fioagent.factory.fleet.ecies import EciesError, decrypt, encrypt
+from fioagent.factory.pki.certificates import load_key
 
 # Made with foundriesio/go-ecies; the file says how.
 VECTORS: Any = json.loads(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fioagent.factory.events import UPDATES_KEPT, format_events, format_updates
+from fioagent.factory.fleet.events import UPDATES_KEPT, format_events, format_updates
 from tests.factory.conftest import Lab
 
 TIME = "2026-11-21T00:01:03Z"

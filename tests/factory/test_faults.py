@@ -17,9 +17,9 @@ import requests
 from requests.exceptions import ChunkedEncodingError, ReadTimeout
 
 from fioagent.factory import Factory, FactoryError
-from fioagent.factory.cli import main
-from fioagent.factory.faults import ACTIONS, STALE_DATE
-from fioagent.factory.server import THREADS
+from fioagent.factory.cli.main import main
+from fioagent.factory.servers.faults import ACTIONS, STALE_DATE
+from fioagent.factory.servers.server import THREADS
 from tests.factory.conftest import Lab
 from tests.factory.peers import TIMEOUT_S, Client, csr, subject
 from tests.factory.serving import served, until_ready

@@ -12,9 +12,9 @@ import pytest
 from cryptography import x509
 
 from fioagent.factory import Factory, FactoryError
-from fioagent.factory.certificates import load_authority
-from fioagent.factory.cli import main
-from fioagent.factory.hsm import PIN, softhsm
+from fioagent.factory.cli.main import main
+from fioagent.factory.fleet.hsm import PIN, softhsm
+from fioagent.factory.pki.certificates import load_authority
 from tests.factory.conftest import Lab
 from tests.factory.owner import name, pem, sign
 

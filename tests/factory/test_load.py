@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import requests
 
 from fioagent.factory import Factory
-from fioagent.factory.certificates import key_digest
-from fioagent.factory.server import SPARE_FILES, THREADS
-from fioagent.factory.traffic import BYTES_KEPT, Request, Traffic
+from fioagent.factory.pki.certificates import key_digest
+from fioagent.factory.servers.server import SPARE_FILES, THREADS
+from fioagent.factory.servers.traffic import BYTES_KEPT, Request, Traffic
 from tests.factory.conftest import Lab
 from tests.factory.peers import TIMEOUT_S, Client, Credential
 from tests.factory.serving import running, serve_command

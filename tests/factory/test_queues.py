@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from fioagent.factory import Factory, FactoryError
-from fioagent.factory.cli import main
-from fioagent.factory.push import pause
+from fioagent.factory.cli.main import main
+from fioagent.factory.queues.push import pause
 from tests.factory.conftest import Lab
 from tests.factory.peers import TIMEOUT_S
 from tests.factory.receiver import Pushed, Receiver

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fioagent import cli
 from fioagent.factory import Factory
-from fioagent.factory.cli import main
+from fioagent.factory.cli.main import main
 from tests.factory.conftest import Lab
 from tests.factory.operator import Operator, refused
 from tests.factory.owner import Owner

@@ -23,8 +23,8 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fioagent.factory import Factory, FactoryError, Urls
-from fioagent.factory.certificates import key_digest
-from fioagent.factory.cli import main
+from fioagent.factory.cli.main import main
+from fioagent.factory.pki.certificates import key_digest
 from tests import needs
 from tests.factory.peers import TIMEOUT_S, Client, Credential, spki_pem
 from tests.factory.serving import running, serve_command, started, until_ready

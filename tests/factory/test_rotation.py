@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fioagent.factory import LockedError
-from fioagent.factory.certificates import key_digest
+from fioagent.factory.pki.certificates import key_digest
 from tests.factory.conftest import Lab
 from tests.factory.peers import Client, spki_pem
 

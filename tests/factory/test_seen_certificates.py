@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fioagent.factory import devices
-from fioagent.factory.certificates import certificate_pem, issuer_of
+from fioagent.factory.fleet import devices
+from fioagent.factory.pki.certificates import certificate_pem, issuer_of
 from tests.factory.conftest import Lab
 
 

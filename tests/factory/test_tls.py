@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from fioagent.factory import Factory
-from fioagent.factory.server import THREADS
+from fioagent.factory.servers.server import THREADS
 from tests.factory.conftest import Lab
 from tests.factory.peers import SERVER_AUTH, TIMEOUT_S, Credential, tls_context
 

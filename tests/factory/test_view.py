@@ -13,13 +13,14 @@ import pytest
 import requests
 from cryptography import x509
 
-from fioagent.factory import Factory, devices
-from fioagent.factory.certificates import key_digest
-from fioagent.factory.cli import main
-from fioagent.factory.events import ROTATION
+from fioagent.factory import Factory
+from fioagent.factory.cli.main import main
+from fioagent.factory.fleet import devices
+from fioagent.factory.fleet.events import ROTATION
 from fioagent.factory.knobs import KNOBS
-from fioagent.factory.static import FILES
-from fioagent.factory.view import DEVICES_SHOWN
+from fioagent.factory.page.document import DEVICES_SHOWN
+from fioagent.factory.page.static import FILES
+from fioagent.factory.pki.certificates import key_digest
 from tests.factory.conftest import Lab
 from tests.factory.peers import TIMEOUT_S, csr, subject
 from tests.factory.test_events import TIME, event

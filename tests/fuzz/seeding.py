@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from fioagent import ecies
-from fioagent.factory.certificates import Authority
+from fioagent.factory.pki.certificates import Authority
 from fioagent.rotation.machine import Phase
 from tests.est import messages
 from tests.est.certificates import (

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fioagent.factory import certificates
+from fioagent.factory.pki import certificates
 from tests.crash import promises, runs
 from tests.crash.memory import File, Link
 from tests.crash.promises import BROKEN, STRANDED

@@ -13,7 +13,7 @@ import pytest
 from fioagent import agent, x509
 from fioagent.disk import LocalDisk
 from fioagent.errors import AgentError
-from fioagent.factory import certificates
+from fioagent.factory.pki import certificates
 from fioagent.model import CredentialRef, ObjectIds, RotationId
 from fioagent.ports import Disk, Gateway
 from fioagent.site import Device

@@ -1,0 +1,1 @@
+"""The operator API, a module for each part."""

@@ -1,0 +1,1 @@
+"""The devices: who they are, what they are told, what they tell."""

@@ -1,0 +1,1 @@
+"""The page for a browser, and what it shows."""

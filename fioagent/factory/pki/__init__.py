@@ -1,0 +1,1 @@
+"""The factory's certificates: the cloud's part and the operator's."""

@@ -1,0 +1,1 @@
+"""Event queues: what operators are told, and how it reaches them."""

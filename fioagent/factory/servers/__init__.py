@@ -1,0 +1,1 @@
+"""The servers that devices and operators talk to."""
