@@ -32,7 +32,7 @@ from fioagent.factory.servers.gateway import Clock
 from fioagent.factory.servers.server import Address
 from fioagent.factory.servers.serving import serve
 from fioagent.factory.servers.traffic import Request, Traffic
-from fioagent.factory.store import Store, factory_name, read_knobs, set_knob
+from fioagent.factory.store import Store, factory_name, read_knobs, reset_knobs, set_knob
 from fioagent.factory.urls import Urls, last_urls
 
 
@@ -164,7 +164,7 @@ class Factory(WithFaults, WithQueues):
             raise FactoryError(
                 f"cannot add the device {uuid!r}: a uuid has letters, digits and hyphens"
             )
-        with self.store.write() as db:
+        with self.store.read() as db:
             if uuid is not None:
                 registry.check_free(db, uuid)
             registration = provision.Registration(
@@ -176,27 +176,34 @@ class Factory(WithFaults, WithQueues):
             )
             authority = certs.authority(db, self.paths, ca or certs.usual_ca(self.paths))
             certs.check_may_issue(db, authority.certificate)
-            device = provision.make_device(
+        # A token takes its time, in which the servers have to be able to write.
+        with (
+            provision.new_device(
                 directory, uuid, registration, authority, self._clock(), make_hsm
-            )
+            ) as device,
+            self.store.write() as db,
+        ):
+            registry.check_free(db, device.uuid)
+            certs.check_may_issue(db, authority.certificate)
             issued = (device.sota / "client.pem").read_text()
             devices.register(db, device.uuid, device.public_key, self._clock(), issued)
         return device
 
     def device(self, uuid: str) -> DeviceView:
-        """FactoryError: no such device."""
+        """By its uuid, or its name. FactoryError: no such device."""
         with self.store.write() as db:
-            return view(db, self._find(db, uuid))
+            return view(db, self.find(db, uuid))
 
     def all_devices(self) -> list[DeviceView]:
-        with self.store.write() as db:
-            return [view(db, self._find(db, uuid)) for uuid in devices.all_uuids(db)]
+        with self.store.read() as db:
+            return [view(db, device) for device in devices.everybody(db, self._clock())]
 
-    def _find(self, db: sqlite3.Connection, uuid: str) -> devices.Device:
-        device = devices.find(db, uuid, self._clock())
+    def find(self, db: sqlite3.Connection, wanted: str) -> devices.Device:
+        """By its name, else by its uuid. FactoryError: no such device."""
+        device = registry.named(db, wanted, self._clock())
         if device is None:
             raise FactoryError(
-                f"cannot find the device {uuid}: the factory does not know it",
+                f"cannot find the device {wanted}: the factory does not know it",
                 f"hint: fioagent-factory device list {self.paths.directory}",
             )
         return device
@@ -218,7 +225,7 @@ class Factory(WithFaults, WithQueues):
             FactoryError: no such device. LockedError: it is locked.
         """
         with self.store.write() as db:
-            device = self._find(db, uuid)
+            device = self.find(db, uuid)
             key = None if plain else device.public_key
             entries = fioctl.entries(files, on_changed, key)
             change = Change(entries, reason, public_key=key or "")
@@ -235,10 +242,10 @@ class Factory(WithFaults, WithQueues):
     def set_group(self, uuid: str, group: str) -> None:
         """The device gets that group's configuration; empty for none. A new one is created."""
         with self.store.write() as db:
-            self._find(db, uuid)
+            device = self.find(db, uuid)
             if group:
                 groups.ensure(db, group, self._clock())
-            registry.put_into_group(db, uuid, group, self._clock())
+            registry.put_into_group(db, device.uuid, group, self._clock())
 
     def set_group_config(
         self, group: str, files: Mapping[str, bytes], *, on_changed: str | None = None
@@ -252,7 +259,7 @@ class Factory(WithFaults, WithQueues):
     def remove_config(self, uuid: str, name: str) -> bool:
         """Whether the device layer had the file. LockedError: the device is locked."""
         with self.store.write() as db:
-            return fioctl.remove_config(db, self._find(db, uuid), name, self._clock())
+            return fioctl.remove_config(db, self.find(db, uuid), name, self._clock())
 
     def rotate_certs(
         self,
@@ -261,8 +268,8 @@ class Factory(WithFaults, WithQueues):
         group: str = "",
         est_url: str | None = None,
         rotation_id: str | None = None,
-        hsm_pkey_ids: str = "01,07",
-        hsm_cert_ids: str = "03,09",
+        hsm_pkey_ids: str = fioctl.PKEY_IDS,
+        hsm_cert_ids: str = fioctl.CERT_IDS,
         reason: str = "",
     ) -> str:
         """Ask the device to rotate, or all of a ``group``, as fioctl does. The rotation's id.
@@ -280,7 +287,7 @@ class Factory(WithFaults, WithQueues):
                 groups.find(db, group)
                 configs.put(db, "group", group, change, self._clock())
             else:
-                fioctl.write_config(db, self._find(db, uuid), change, self._clock())
+                fioctl.write_config(db, self.find(db, uuid), change, self._clock())
         return rotation_id
 
     # --- knobs ---
@@ -289,6 +296,11 @@ class Factory(WithFaults, WithQueues):
         """From the next request on. KnobError: no such knob or value."""
         with self.store.write() as db:
             set_knob(db, name, value)
+
+    def reset_knobs(self) -> None:
+        """All back to their defaults."""
+        with self.store.write() as db:
+            reset_knobs(db)
 
     def knob(self, name: str) -> str:
         return self.knobs()[name]

@@ -158,17 +158,21 @@ def main(arguments: list[str] | None = None) -> None:
             with running(serve_command(factory.paths.directory)) as process:
                 found = load(factory, process.pid, Path(scratch) / "device", count, given.agents)
         _print(count, found)
+        if found.errors:
+            raise SystemExit(1)
 
 
 def _print(count: int, found: Load) -> None:
+    for error, times in found.errors.most_common(5):
+        print(f"{count:7} devices: {times} times {error}", flush=True)
+    if len(found.latencies_s) < 2:
+        return
     parts = statistics.quantiles(found.latencies_s, n=100)
     shown = [parts[49], parts[94], parts[98], found.latencies_s[-1]]
     rate = len(found.latencies_s) / found.wall_s
     print(f"{count:7} {found.errors.total():6} {found.wall_s:7.1f} {rate:6.0f}", end="")
     print("".join(f" {seconds * 1000:8.0f}" for seconds in shown), end="")
     print(f" {found.cpu_s:6.1f} {found.peak_kb / 1024:8.0f}", flush=True)
-    for error, times in found.errors.most_common(5):
-        print(f"        {times} times {error}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fioagent.factory.fleet.events import UPDATES_KEPT, format_events, format_updates
+from fioagent.factory.cli.arguments import table
+from fioagent.factory.fleet.events import UPDATES_KEPT, format_events
 from tests.factory.conftest import Lab
 
 TIME = "2026-11-21T00:01:03Z"
@@ -97,13 +98,11 @@ def test_only_the_newest_updates_are_kept(lab: Lab) -> None:
 
 
 def test_updates_are_printed_as_fioctl_prints_them() -> None:
-    rows = [{"correlation-id": "certs-1", "time": TIME, "version": "42", "target": "lmp-42"}]
-
     assert (
         "ID       TIME                  VERSION  TARGET\n"
         "--       ----                  -------  ------\n"
         "certs-1  2026-11-21T00:01:03Z  42       lmp-42"
-    ) == format_updates(rows)
+    ) == table(("ID", "TIME", "VERSION", "TARGET"), [("certs-1", TIME, "42", "lmp-42")])
 
 
 def test_events_are_printed_as_fioctl_prints_them() -> None:

@@ -37,8 +37,8 @@ class Office:
         """
 
         def view(device: str, **named: str) -> Response:
-            now = self.clock()
             with self.store.write() as db:
+                now = self.clock()
                 if request.args.get("factory", factory_name(db)) != factory_name(db):
                     return not_found()
                 by_uuid = request.args.get("by-uuid") == "1"

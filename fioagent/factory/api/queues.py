@@ -114,9 +114,9 @@ def _pull(db: sqlite3.Connection, label: str, limit: int, now: float) -> Respons
 
 def _number(body: dict[str, Any], name: str, least: int, most: int) -> int:
     """A number of more than ``most`` is ``most``."""
-    value = body[name]
+    value = body.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(name)
+        raise ValueError(f"{name} has to be a whole number from {least} up")
     return min(value, most)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from typing import Final
 
 from flask import Flask, Response, request
 
@@ -25,10 +24,6 @@ from fioagent.factory.servers.incoming import read_json
 from fioagent.factory.store import read_knobs, reset_knobs, set_knob
 from fioagent.factory.urls import last_urls
 
-# What an operator's request leaves to the device, as fioctl's own defaults.
-PKEY_IDS: Final = "01,07"
-CERT_IDS: Final = "03,09"
-
 
 def add_routes(app: Flask, office: Office) -> None:
     this_run = secrets.token_hex(4)  # the counters begin anew
@@ -38,7 +33,8 @@ def add_routes(app: Flask, office: Office) -> None:
         if tag in request.if_none_match.as_set(include_weak=True):
             return quietly(_tagged(nothing(304), tag))
         with office.store.read() as db:
-            shown = document(db, office, request.args.get("find", ""))
+            args = request.args
+            shown = document(db, office, args.get("find", ""), args.get("rotation", ""))
         return quietly(_tagged(as_json(200, shown), tag))
 
     def rotate(db: sqlite3.Connection, device: Device, now: float) -> Response:
@@ -93,6 +89,6 @@ def _rotate(db: sqlite3.Connection, device: Device, now: float, office: Office) 
     if urls is None:
         raise RefusedError(503, "cannot ask for a rotation: the servers are only starting")
     rotation_id = f"certs-{int(now)}"
-    entries = rotate_entries(urls.est, rotation_id, PKEY_IDS, CERT_IDS)
+    entries = rotate_entries(urls.est, rotation_id)
     write_config(db, device, Change(entries, "Asked for on the page"), now)
     return as_json(201, {"id": rotation_id})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fioagent.factory.servers.server import Address
@@ -52,3 +52,10 @@ def add_dir(parser: argparse.ArgumentParser) -> None:
 
 def add_uuid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uuid", metavar="UUID", help="the device's uuid")
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """As fioctl shows one."""
+    lines = [titles, ["-" * len(title) for title in titles], *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from fioagent.factory.cli.arguments import table
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.fleet import events
 from fioagent.factory.fleet.device_view import DeviceView
@@ -86,13 +87,15 @@ def device_list(args: argparse.Namespace) -> int:
         locked = "locked" if device.next_public_key_pem else "unlocked"
         seen = events.rfc3339(device.last_seen) if device.last_seen else "never"
         denied = len(device.denied)
-        print(f"{device.uuid} key={digest} {locked} last-seen={seen} denied-keys={denied}")
+        name = "" if device.name == device.uuid else f" name={device.name}"
+        print(f"{device.uuid} key={digest} {locked} last-seen={seen} denied-keys={denied}{name}")
     return 0
 
 
 def _device_row(device: DeviceView) -> dict[str, object]:
     return {
         "uuid": device.uuid,
+        "name": device.name,
         "key": key_digest(device.public_key_pem),
         "locked": device.next_public_key_pem is not None,
         "last-seen": device.last_seen,
@@ -142,20 +145,32 @@ def rotate_certs(args: argparse.Namespace) -> int:
 
 def updates(args: argparse.Namespace) -> int:
     factory = Factory.open(args.dir)
-    factory.device(args.uuid)
+    uuid = factory.device(args.uuid).uuid
     if args.id is None:
-        rows = factory.updates(args.uuid)
-        print(json.dumps(rows, indent=2) if args.json else events.format_updates(rows))
+        rows = factory.updates(uuid)
+        print(json.dumps(rows, indent=2) if args.json else _updates(rows))
         return 0
-    found = factory.events(args.uuid, args.id)
+    found = factory.events(uuid, args.id)
     if not found:
         raise FactoryError(f"cannot show the update {args.id}: the device has sent no such event")
     print(json.dumps(found, indent=2) if args.json else events.format_events(found))
     return 0
 
 
+def _updates(rows: Iterable[Mapping[str, str]]) -> str:
+    """The table of ``fioctl devices updates``."""
+    members = ("correlation-id", "time", "version", "target")
+    shown = [[row[member] for member in members] for row in rows]
+    return table(("ID", "TIME", "VERSION", "TARGET"), shown)
+
+
 def knob(args: argparse.Namespace) -> int:
     factory = Factory.open(args.dir)
+    if args.reset:
+        if args.name is not None:
+            raise FactoryError("cannot reset one knob: --reset takes all; or set it to its default")
+        factory.reset_knobs()
+        return 0
     if args.value is not None:
         factory.set_knob(args.name, args.value)
         return 0

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from fioagent.factory.errors import FactoryError
 from fioagent.factory.fleet import config_log, groups, oauth, registry
 from fioagent.factory.fleet.devices import Device
 from fioagent.factory.fleet.events import rfc3339
@@ -22,36 +21,31 @@ from fioagent.factory.store import factory_name
 class Moment(NamedTuple):
     """A transaction, and its time."""
 
+    factory: Factory
     db: sqlite3.Connection
     now: float
+
+    def device(self, wanted: str) -> Device:
+        return self.factory.find(self.db, wanted)
 
 
 @contextmanager
 def _opened(args: argparse.Namespace) -> Iterator[Moment]:
-    with Factory.open(args.dir).store.write() as db:
-        yield Moment(db, time.time())
-
-
-def _device(at: Moment, args: argparse.Namespace) -> Device:
-    found = registry.named(at.db, args.device, at.now)
-    if found is None:
-        raise FactoryError(
-            f"cannot find the device {args.device}: the factory does not know it",
-            f"hint: fioagent-factory device list {args.dir}",
-        )
-    return found
+    factory = Factory.open(args.dir)
+    with factory.store.write() as db:
+        yield Moment(factory, db, time.time())
 
 
 def device_show(args: argparse.Namespace) -> int:
     with _opened(args) as at:
-        shown = describe_whole(at.db, _device(at, args), factory_name(at.db))
+        shown = describe_whole(at.db, at.device(args.device), factory_name(at.db))
     print(json.dumps(shown, indent=2))
     return 0
 
 
 def device_delete(args: argparse.Namespace) -> int:
     with _opened(args) as at:
-        device = _device(at, args)
+        device = at.device(args.device)
         registry.delete(at.db, device, at.now)
     print(f"deleted {device.uuid}; it is on the denied list")
     return 0
@@ -60,7 +54,7 @@ def device_delete(args: argparse.Namespace) -> int:
 def device_config_log(args: argparse.Namespace) -> int:
     """The lines of ``fioctl devices config log``."""
     with _opened(args) as at:
-        versions = config_log.versions(at.db, "device", _device(at, args).uuid)
+        versions = config_log.versions(at.db, "device", at.device(args.device).uuid)
     for version in versions:
         print(f"Created At:    {version['created-at']}")
         print(f"Created By:    {version['created-by']}")
@@ -89,7 +83,7 @@ def group_list(args: argparse.Namespace) -> int:
 
 def group_set(args: argparse.Namespace) -> int:
     with _opened(args) as at:
-        device = _device(at, args)
+        device = at.device(args.device)
         registry.put_into_group(at.db, device.uuid, args.group, at.now)
     print(f"{device.uuid} is in {args.group or 'no group'}")
     return 0

@@ -103,8 +103,9 @@ def _retire(args: argparse.Namespace, *, revoke: bool) -> int:
             print("\n".join(certs_show.described_list(listed)))
         return 0
     if revoke:
-        retirement.check_revocable(wanted, dependants, force=args.force)
-    desk.change(ca_revoke_crl=listed)
+        desk.revoke(wanted, listed, force=args.force)
+    else:
+        desk.change(ca_revoke_crl=listed)
     print("Revoked" if revoke else "Disabled")
     return 0
 

@@ -22,6 +22,7 @@ from fioagent.factory.cli.arguments import (
     named_file,
 )
 from fioagent.factory.errors import FactoryError
+from fioagent.factory.fleet.fioctl import CERT_IDS, PKEY_IDS
 from fioagent.factory.fleet.hsm import MAKERS
 from fioagent.factory.fleet.provision import DEFAULT_HARDWARE_ID
 from fioagent.factory.servers.serving import SERVERS, SIGN
@@ -143,8 +144,8 @@ def _add_config_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--group", help="all devices of this group instead")
     parser.add_argument("--est-url", help="default: this factory's EST server")
     parser.add_argument("--reason", default="", help="why; for the log")
-    parser.add_argument("--hsm-pkey-ids", default="01,07", help="(%(default)s)")
-    parser.add_argument("--hsm-cert-ids", default="03,09", help="(%(default)s)")
+    parser.add_argument("--hsm-pkey-ids", default=PKEY_IDS, help="(%(default)s)")
+    parser.add_argument("--hsm-cert-ids", default=CERT_IDS, help="(%(default)s)")
     parser.add_argument("--id", help="the rotation's id; default: certs-<unix seconds>")
 
 
@@ -167,6 +168,7 @@ def _add_other_commands(commands: Commands[argparse.ArgumentParser]) -> None:
     add_dir(parser)
     parser.add_argument("name", metavar="NAME", nargs="?", help="one knob")
     parser.add_argument("value", metavar="VALUE", nargs="?", help="its new value")
+    parser.add_argument("--reset", action="store_true", help="all of them back to their defaults")
 
     parser = command(
         commands, "demo", do.run_demo, "rotate a certificate before your eyes", "demo --keep"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Final
 
 from fioagent.factory.api.queues import credentials
-from fioagent.factory.cli.arguments import Commands, add_dir, command
+from fioagent.factory.cli.arguments import Commands, add_dir, command, table
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.lab import Factory
 from fioagent.factory.pki.forms import write_new
@@ -73,15 +74,11 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
 
 def _list(args: argparse.Namespace) -> int:
     """The table of ``fioctl event-queues list``, and two columns of ours."""
-    table = [("LABEL", "TYPE", "PUSH URL", "WAITING", "LAST TROUBLE")]
-    table.append(("-----", "----", "--------", "-------", "------------"))
-    table += [
+    rows = [
         (queue.label, queue.type, queue.push_url, str(queue.waiting), queue.trouble)
         for queue in Factory.open(args.dir).queues()
     ]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        print("  ".join(map(str.ljust, row, widths)).rstrip())
+    print(table(("LABEL", "TYPE", "PUSH URL", "WAITING", "LAST TROUBLE"), rows))
     return 0
 
 
@@ -94,20 +91,16 @@ def _make_push(args: argparse.Namespace) -> int:
 
 
 def _make_pull(args: argparse.Namespace) -> int:
-    """The file first: a queue whose token nobody has would fill for nobody."""
+    """Both or none: a queue whose token nobody has would fill for nobody."""
     factory = Factory.open(args.dir)
     api = factory.urls().api
-    try:
-        write_new(args.creds, b"", 0o600)
-    except OSError as error:
-        raise FactoryError(f"cannot write {args.creds}: {error.strerror}") from error
-    try:
-        token = factory.add_queue(args.label)
-    except BaseException:
-        args.creds.unlink()
-        raise
+    token = factory.add_queue(args.label)
     document = credentials(factory.name, args.label, token, api)
-    args.creds.write_text(json.dumps(document, indent=2) + "\n")
+    try:
+        write_new(args.creds, f"{json.dumps(document, indent=2)}\n".encode(), 0o600)
+    except OSError as error:
+        factory.remove_queue(args.label)
+        raise FactoryError(f"cannot write {args.creds}: {error.strerror}") from error
     print(f"created the pull queue {args.label}; what pulling takes is in {args.creds}")
     return 0
 
@@ -120,6 +113,11 @@ def _remove(args: argparse.Namespace) -> int:
 
 def _pull(args: argparse.Namespace) -> int:
     """As ``fioctl event-queues listen`` prints them, but it ends when there are no more."""
-    for message in Factory.open(args.dir).pull(args.label, AT_ONCE, keep=args.keep):
-        print(message.type, message.payload)
+    factory = Factory.open(args.dir)
+    limit = sys.maxsize if args.keep else AT_ONCE
+    while found := factory.pull(args.label, limit, keep=args.keep):
+        for message in found:
+            print(message.type, message.payload)
+        if args.keep:
+            break
     return 0

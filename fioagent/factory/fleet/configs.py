@@ -148,10 +148,12 @@ def hand_over(db: sqlite3.Connection, layer: str, owner: str, other: str) -> Non
 
 def _touch(db: sqlite3.Connection, layer: str, owner: str, now: float) -> None:
     # Whole seconds, as on the public gateways: a second change within one second is
-    # invisible to a device that has fetched the first.
+    # invisible to a device that has fetched the first. A clock that was set back may not hide
+    # one, though.
     db.execute(
         "INSERT INTO config_layers (layer, owner, changed_at) VALUES (?, ?, ?)"
-        " ON CONFLICT (layer, owner) DO UPDATE SET changed_at = excluded.changed_at",
+        " ON CONFLICT (layer, owner) DO UPDATE"
+        " SET changed_at = max(changed_at, excluded.changed_at)",
         (layer, owner, int(now)),
     )
 

@@ -16,6 +16,7 @@ class DeviceView:
     """Keys are SPKI in PEM."""
 
     uuid: str
+    name: str
     public_key_pem: str
     next_public_key_pem: str | None  # the device is locked while there is one
     denied: tuple[str, ...]  # digests of keys it has had
@@ -27,6 +28,7 @@ class DeviceView:
 def view(db: sqlite3.Connection, device: Device) -> DeviceView:
     return DeviceView(
         uuid=device.uuid,
+        name=device.name,
         public_key_pem=device.public_key,
         next_public_key_pem=device.next_public_key,
         denied=tuple(key_digest(key) for key in devices.denied_keys(db, device.uuid)),

@@ -90,10 +90,6 @@ def normal_key(pem: str) -> str:
         raise ValueError("not an EC public key in PEM") from error
 
 
-def all_uuids(db: sqlite3.Connection) -> list[str]:
-    return [row["uuid"] for row in db.execute("SELECT uuid FROM devices ORDER BY created_at, uuid")]
-
-
 def register(
     db: sqlite3.Connection,
     uuid: str,
@@ -103,15 +99,21 @@ def register(
     *,
     is_prod: bool = False,
 ) -> None:
-    """Named by its uuid. ``certificate``: PEM, if it is known.
+    """Named by its uuid, or like it where another device has been given that name.
+
+    ``certificate``: PEM, if it is known.
 
     Raises:
         sqlite3.IntegrityError: the uuid is taken.
     """
+    name, number = uuid, 1
+    while db.execute("SELECT 1 FROM devices WHERE name = ?", (name,)).fetchone():
+        number += 1
+        name = f"{uuid[:60]}-{number}"
     db.execute(
         "INSERT INTO devices (uuid, public_key, created_at, name, certificate, is_prod)"
         " VALUES (?, ?, ?, ?, ?, ?)",
-        (uuid, public_key, int(now), uuid, certificate, is_prod),
+        (uuid, public_key, int(now), name, certificate, is_prod),
     )
 
 
@@ -173,11 +175,8 @@ def _admit_unknown(db: sqlite3.Connection, uuid: str, public_key: str, now: floa
 
 def _switch(db: sqlite3.Connection, device: Device, now: float) -> None:
     """The announced key is the device's key; the one before is denied from now on."""
-    db.execute(
-        "UPDATE devices SET public_key = next_public_key, next_public_key = NULL,"
-        " locked_at = NULL, config_before_patch = NULL WHERE uuid = ?",
-        (device.uuid,),
-    )
+    db.execute("UPDATE devices SET public_key = next_public_key WHERE uuid = ?", (device.uuid,))
+    _unlock(db, device.uuid)
     db.execute(
         "INSERT OR IGNORE INTO denied_keys VALUES (?, ?, ?)",
         (device.uuid, device.public_key, int(now)),
@@ -216,20 +215,28 @@ def lock(
         return
     if device.next_public_key is not None and knobs["second_lock"] == "409":
         raise LockRefusedError(409, "The device has announced another key")
+    if key == device.public_key:
+        _unlock(db, device.uuid)
+        return
     db.execute(
         "UPDATE devices SET next_public_key = ?, locked_at = ? WHERE uuid = ?",
-        (None if key == device.public_key else key, now, device.uuid),
+        (key, now, device.uuid),
+    )
+
+
+def _unlock(db: sqlite3.Connection, uuid: str) -> None:
+    db.execute(
+        "UPDATE devices SET next_public_key = NULL, locked_at = NULL, config_before_patch = NULL"
+        " WHERE uuid = ?",
+        (uuid,),
     )
 
 
 def _expire_lock(db: sqlite3.Connection, uuid: str, now: float) -> None:
     lifetime_s = _lock_lifetime_s(db)
-    if lifetime_s:
-        db.execute(
-            "UPDATE devices SET next_public_key = NULL, locked_at = NULL,"
-            " config_before_patch = NULL WHERE uuid = ? AND locked_at < ?",
-            (uuid, now - lifetime_s),
-        )
+    row = db.execute("SELECT locked_at FROM devices WHERE uuid = ?", (uuid,)).fetchone()
+    if lifetime_s and row and row["locked_at"] and row["locked_at"] < now - lifetime_s:
+        _unlock(db, uuid)
 
 
 def _lock_lifetime_s(db: sqlite3.Connection) -> int:

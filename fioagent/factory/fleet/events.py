@@ -43,7 +43,7 @@ def parse(body: bytes, now: float) -> list[dict[str, Any]]:
         if not isinstance(items, list):
             raise TypeError("not an array")
         parsed = [_event(item, now) for item in items]
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise EventsError("Failed to parse request JSON body") from error
     return [event for event in parsed if _is_kept(event)]
 
@@ -53,6 +53,7 @@ def _event(item: dict[str, Any], now: float) -> dict[str, Any]:
     texts = (item.get("id", ""), event.get("correlationId", ""), item.get("deviceTime", ""))
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("not text")
+    "".join(texts).encode()  # half of a surrogate pair is a ValueError
     time = item.get("deviceTime", "")
     return {
         "id": item.get("id", ""),
@@ -126,15 +127,6 @@ def _update(event: Mapping[str, Any]) -> dict[str, str]:
         "version": str(inner.get("version", "")),
         "time": event["deviceTime"],
     }
-
-
-def format_updates(rows: Iterable[Mapping[str, str]]) -> str:
-    """The table of ``fioctl devices updates``."""
-    table = [("ID", "TIME", "VERSION", "TARGET"), ("--", "----", "-------", "------")]
-    table += [(row["correlation-id"], row["time"], row["version"], row["target"]) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in table)
-    return "\n".join(lines)
 
 
 def format_events(events: Iterable[Mapping[str, Any]]) -> str:

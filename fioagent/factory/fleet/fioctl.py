@@ -20,6 +20,9 @@ from fioagent.factory.pki.certificates import load_public_key
 from fioagent.factory.store import read_knobs
 
 ROTATE_FILE: Final = "fio-rotate-certs"
+# What fioctl leaves to the device, of its token's ids.
+PKEY_IDS: Final = "01,07"
+CERT_IDS: Final = "03,09"
 ROTATE_HANDLER: Final = "/usr/share/fioconfig/handlers/renew-client-cert"
 
 
@@ -51,7 +54,9 @@ def _text(name: str, content: bytes) -> str:
         ) from error
 
 
-def rotate_entries(est: str, rotation_id: str, pkey_ids: str, cert_ids: str) -> Entries:
+def rotate_entries(
+    est: str, rotation_id: str, pkey_ids: str = PKEY_IDS, cert_ids: str = CERT_IDS
+) -> Entries:
     """The file of ``fioctl devices config rotate-certs``, to the byte."""
     value = f"ESTSERVER={est}\nPKEYIDS={pkey_ids}\nCERTIDS={cert_ids}\nROTATIONID={rotation_id}\n"
     entry: Entry = {"Value": value, "Unencrypted": True, "OnChanged": [ROTATE_HANDLER]}

@@ -13,7 +13,7 @@ from fioagent.factory.errors import RefusedError
 from fioagent.factory.fleet import configs
 from fioagent.factory.fleet.events import rfc3339
 
-NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")
 
 
 def create(db: sqlite3.Connection, name: str, description: str, now: float) -> None:
@@ -36,7 +36,7 @@ def _check_free(db: sqlite3.Connection, name: str) -> None:
         raise RefusedError(
             400,
             f"cannot call a device group {name!r}: a name has letters, digits and . _ -,"
-            " at most 64",
+            " at most 64, and is not . or ..",
         )
     if _row(db, name) is not None:
         raise RefusedError(409, f"cannot call a device group {name}: there is one of that name")

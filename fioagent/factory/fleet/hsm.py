@@ -32,6 +32,7 @@ PIN: Final = "lab-pin-4711"  # it stands in the sota.toml of the lab's devices
 SO_PIN: Final = "lab-so-pin-4711"
 KEY_ID: Final = "01"
 CERTIFICATE_ID: Final = "03"
+LIMIT_S: Final = 60  # for one command of pkcs11-tool; a TPM takes a second for a key
 SIGN_AND_DERIVE: Final = ("--usage-sign", "--usage-derive")
 # Below /usr/lib or /usr/lib64, and the Debian package that has it.
 SOFTHSM: Final = (("softhsm/libsofthsm2.so", "pkcs11/libsofthsm2.so"), "softhsm2")
@@ -119,13 +120,20 @@ class Hsm:
             os.kill(int((self.directory / "pid").read_text()), signal.SIGTERM)
 
     def _run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["pkcs11-tool", "--module", self.module, *arguments],
-            env={**os.environ, **self.env, "PIN": self.pin, "SO_PIN": SO_PIN},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                ["pkcs11-tool", "--module", self.module, *arguments],
+                env={**os.environ, **self.env, "PIN": self.pin, "SO_PIN": SO_PIN},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=LIMIT_S,
+            )
+        except subprocess.TimeoutExpired as late:
+            raise FactoryError(
+                f"cannot use the token {self.label!r}: {self.module} has not answered"
+                f" within {LIMIT_S} s"
+            ) from late
         if done.returncode != 0:
             said = (done.stderr.strip() or f"it ended with {done.returncode}").splitlines()[-1]
             raise FactoryError(f"cannot use the token {self.label!r}: pkcs11-tool: {said}")
@@ -194,7 +202,8 @@ def softhsm(directory: Path) -> Hsm:
     """A fresh token of SoftHSM 2. FactoryError: something for it is not installed."""
     module = _module(SOFTHSM)
     need({"pkcs11-tool": "opensc"})
-    (directory / "tokens").mkdir(parents=True)
+    directory.mkdir(mode=0o700, parents=True)
+    (directory / "tokens").mkdir()
     configuration = directory / "softhsm2.conf"
     configuration.write_text(f"directories.tokendir = {directory}/tokens\n")
     made = Hsm(module, directory, {"SOFTHSM2_CONF": str(configuration)})
@@ -210,7 +219,8 @@ def swtpm(directory: Path) -> Hsm:
     """
     module = _module(TPM)
     need({"pkcs11-tool": "opensc", "swtpm": "swtpm"})
-    (directory / "state").mkdir(parents=True)
+    directory.mkdir(mode=0o700, parents=True)
+    (directory / "state").mkdir()
     (directory / "store").mkdir()
     port = _two_free_ports()
     command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={directory}/state"]

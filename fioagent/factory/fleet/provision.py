@@ -6,8 +6,10 @@ Everything goes below one directory, so that a lab needs no root and no /var/sot
 from __future__ import annotations
 
 import shlex
+import shutil
 import uuid as uuids
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -74,15 +76,18 @@ class Registration:
 MakeHsm = Callable[[Path], Hsm]  # in a directory that is not there yet
 
 
-def make_device(
+@contextmanager
+def new_device(
     directory: Path,
     uuid: str | None,
     registration: Registration,
     authority: Authority,
     now: float,
     make_hsm: MakeHsm | None = None,
-) -> Device:
+) -> Iterator[Device]:
     """The device's directory, complete. The key exists there, or in its token, and nowhere else.
+
+    Nothing is left of it where the ``with`` ends with an error.
 
     Raises:
         FactoryError: the directory holds something already, or it or the token cannot be made.
@@ -93,36 +98,53 @@ def make_device(
             f"cannot add a device in {directory}: sota.toml cannot name a path with {min(unfit)!r}"
         )
     uuid = uuid or str(uuids.uuid4())
-    try:
-        if directory.exists() and any(directory.iterdir()):
-            raise FactoryError(f"cannot add a device in {directory}: it is not empty")
-        hsm = None if make_hsm is None else make_hsm(directory / "token")
-        key = new_key() if hsm is None else hsm.make_key(KEY_ID)
-        device = Device(uuid, directory, public_pem(key.public_key()), hsm)
-        device.sota.mkdir(parents=True)
-        device.sota.chmod(0o700)
-        (directory / "run" / "secrets").mkdir(parents=True)
-        (directory / "run" / "secrets").chmod(0o750)
-        (directory / "etc" / "fioagent").mkdir(parents=True)
-        certificate = issue(_request(key, uuid, registration.factory), authority, now)
-        write_new(device.sota / "client.pem", certificate_pem(certificate), 0o644)
-        if hsm is None:
-            write_new(device.sota / "pkey.pem", private_pem(key), 0o600)
-        else:
-            # lmp-device-register imports what it was sent, and leaves the file.
-            hsm.put_certificate(CERTIFICATE_ID, device.sota / "client.pem")
-        write_new(device.sota / "root.crt", registration.root, 0o644)
-        write_new(
-            device.sota / "sota.toml", _sota_toml(device.sota, registration, hsm).encode(), 0o640
-        )
-        write_new(device.sota / "current-target", CURRENT_TARGET.encode(), 0o644)
-        settings = directory / "etc" / "fioagent" / "fioagent.toml"
-        write_new(settings, _fioagent_toml(registration.est).encode(), 0o644)
-        write_new(directory / "env", _env_file(device.env).encode(), 0o644)
-    except OSError as error:
-        raise FactoryError(
-            f"cannot add a device in {directory}: {error.filename}: {error.strerror}"
-        ) from error
+    with ExitStack() as undo:
+        try:
+            if directory.exists() and any(directory.iterdir()):
+                raise FactoryError(f"cannot add a device in {directory}: it is not empty")
+            undo.callback(shutil.rmtree, directory, ignore_errors=True)
+            device = _make(directory, uuid, registration, authority, now, make_hsm, undo)
+        except OSError as error:
+            raise FactoryError(
+                f"cannot add a device in {directory}: {error.filename}: {error.strerror}"
+            ) from error
+        yield device
+        undo.pop_all()
+
+
+def _make(  # noqa: PLR0913  # as above
+    directory: Path,
+    uuid: str,
+    registration: Registration,
+    authority: Authority,
+    now: float,
+    make_hsm: MakeHsm | None,
+    undo: ExitStack,
+) -> Device:
+    """``undo`` gets what else there is to undo."""
+    hsm = None if make_hsm is None else make_hsm(directory / "token")
+    if hsm is not None:
+        undo.callback(hsm.stop)
+    key = new_key() if hsm is None else hsm.make_key(KEY_ID)
+    device = Device(uuid, directory, public_pem(key.public_key()), hsm)
+    device.sota.mkdir(parents=True)
+    device.sota.chmod(0o700)
+    (directory / "run" / "secrets").mkdir(parents=True)
+    (directory / "run" / "secrets").chmod(0o750)
+    (directory / "etc" / "fioagent").mkdir(parents=True)
+    certificate = issue(_request(key, uuid, registration.factory), authority, now)
+    write_new(device.sota / "client.pem", certificate_pem(certificate), 0o644)
+    if hsm is None:
+        write_new(device.sota / "pkey.pem", private_pem(key), 0o600)
+    else:
+        # lmp-device-register imports what it was sent, and leaves the file.
+        hsm.put_certificate(CERTIFICATE_ID, device.sota / "client.pem")
+    write_new(device.sota / "root.crt", registration.root, 0o644)
+    write_new(device.sota / "sota.toml", _sota_toml(device.sota, registration, hsm).encode(), 0o640)
+    write_new(device.sota / "current-target", CURRENT_TARGET.encode(), 0o644)
+    settings = directory / "etc" / "fioagent" / "fioagent.toml"
+    write_new(settings, _fioagent_toml(registration.est).encode(), 0o644)
+    write_new(directory / "env", _env_file(device.env).encode(), 0o644)
     return device
 
 

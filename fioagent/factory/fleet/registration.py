@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
@@ -29,13 +28,11 @@ from fioagent.factory.pki.certificates import (
     public_pem,
     validity,
 )
-from fioagent.factory.pki.csr import ODD_EXTENSIONS, is_signed
+from fioagent.factory.pki.csr import UNREADABLE, is_signed
 
 CERTIFICATE_DAYS: Final = 7300  # factory-registration-ref
 DEFAULT_DIRECTORY: Final = "/var/sota"
 DEVICE: Final[tuple[Extension, ...]] = (key_usage(digital_signature=True), (CLIENT_AUTH, True))
-
-UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, *ODD_EXTENSIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +157,8 @@ def read_certificate(pem: str, factory: str, now: datetime) -> Identity:
         can = _can_authenticate(certificate.extensions)
     except UNREADABLE as error:
         raise RefusedError(400, f"Unable to load PEM file: not a certificate: {error}") from error
+    if certificate.not_valid_before_utc > now:
+        raise RefusedError(400, "cannot register client.pem: it is not valid yet")
     if certificate.not_valid_after_utc <= now:
         raise RefusedError(400, "cannot register client.pem: it has expired")
     if not can:

@@ -16,7 +16,8 @@ from fioagent.factory.fleet import configs, devices, groups
 from fioagent.factory.fleet.devices import Device
 from fioagent.factory.fleet.registration import Identity
 
-NAME: Final = re.compile(r"[^/\\%?#]{1,64}")  # a part of an address without escapes
+# A part of an address without escapes, which no client takes for a way up.
+NAME: Final = re.compile(r"(?!\.{1,2}$)[^/\\%?#]{1,64}")
 # Query parameters that fioctl sends to have fewer devices, and what each is compared with.
 EXACT: Final = {"uuid": "uuid", "group": "group_name"}
 # What is kept of a device in other tables, and is gone with it. Replaced keys stay denied.
@@ -84,7 +85,7 @@ def check_free(db: sqlite3.Connection, uuid: str) -> None:
             f"cannot register: Device({uuid}) is on the denied list",
             "hint: fioagent-factory denied remove",
         )
-    if db.execute("SELECT 1 FROM devices WHERE uuid = ?", (uuid,)).fetchone():
+    if devices.is_known(db, uuid):
         raise RefusedError(409, f"cannot register {uuid}: the factory has it already")
 
 
@@ -92,7 +93,9 @@ def _check_name(db: sqlite3.Connection, name: str, uuid: str) -> None:
     """``name`` may be that of the device ``uuid``."""
     if not (NAME.fullmatch(name) and name.isprintable()):
         raise RefusedError(
-            400, f"cannot call a device {name!r}: a name has 1 to 64 characters, none of / \\ % ? #"
+            400,
+            f"cannot call a device {name!r}: a name has 1 to 64 characters, none of"
+            " / \\ % ? #, and is not . or ..",
         )
     if db.execute(
         "SELECT 1 FROM devices WHERE (name = ? OR uuid = ?) AND uuid != ?", (name, name, uuid)

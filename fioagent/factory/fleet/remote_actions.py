@@ -6,7 +6,6 @@ go to the gateway itself; the cloud may name a store elsewhere.
 
 from __future__ import annotations
 
-import json
 import mimetypes
 import re
 import sqlite3
@@ -20,6 +19,7 @@ from flask import Response, request
 
 from fioagent.factory.fleet.devices import Device
 from fioagent.factory.servers.answers import as_json, message, text
+from fioagent.factory.servers.incoming import read_json
 
 ID: Final = re.compile(r"[A-Za-z0-9_-]{15,48}")
 STATUSES: Final = ("PASSED", "FAILED")
@@ -41,7 +41,7 @@ def begin(db: sqlite3.Connection, device: Device, knobs: Mapping[str, str], now:
     """201 and the id as text; ours where the device has named none."""
     del knobs, now
     try:
-        body: Any = json.loads(request.get_data())
+        body: Any = read_json(request.get_data())
         name, target = str(body["name"]), str(body.get("target", ""))
         identifier = str(body.get("test-id") or uuids.uuid4())
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -60,7 +60,7 @@ def end(db: sqlite3.Connection, device: Device, knobs: Mapping[str, str], now: f
     del knobs, now
     test = (request.view_args or {})["test"]
     try:
-        body: Any = json.loads(request.get_data())
+        body: Any = read_json(request.get_data())
         status, details = str(body["status"]), str(body.get("details", ""))
         names = [str(name) for name in body.get("artifacts") or []]
     except (ValueError, TypeError, KeyError, AttributeError):

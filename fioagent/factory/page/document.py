@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -30,12 +30,16 @@ from fioagent.factory.urls import last_urls
 
 DEVICES_SHOWN: Final = 200
 ROTATIONS_SHOWN: Final = 20
+ASKED_SHOWN: Final = 10  # of these; a whole group that is asked would hide those under way
 
 Json = dict[str, Any]
 
 
-def document(db: sqlite3.Connection, office: Office, find: str) -> Json:
-    """As ``docs/factory.md`` describes it; of devices those that have ``find`` in their name."""
+def document(db: sqlite3.Connection, office: Office, find: str, chosen: str) -> Json:
+    """As ``docs/factory.md`` describes it; of devices those that have ``find`` in their name.
+
+    The rotation ``chosen``, UUID/ID, is shown however old it is.
+    """
     factory = factory_name(db)
     everybody = devices.everybody(db, office.clock())
     found = [each for each in everybody if _is_found(each, find.lower())]
@@ -58,7 +62,7 @@ def document(db: sqlite3.Connection, office: Office, find: str) -> Json:
         ],
         "devices-found": len(found),
         "devices-total": len(everybody),
-        "rotations": _rotations(db, office, everybody, [each for each in last.values() if each]),
+        "rotations": _rotations(db, office, everybody, last.values(), chosen),
         "knobs": [_knob(name, value) for name, value in read_knobs(db).items()],
         "faults": [faults.describe(kept) for kept in faults.all_faults(db)],
     }
@@ -133,12 +137,21 @@ def _serial(certificate: x509.Certificate) -> str:
 
 
 def _rotations(
-    db: sqlite3.Connection, office: Office, everybody: Sequence[Device], last: Sequence[Rotation]
+    db: sqlite3.Connection,
+    office: Office,
+    everybody: Iterable[Device],
+    last: Iterable[Rotation | None],
+    chosen: str,
 ) -> list[Json]:
-    """Those that are asked for, then by the last word of the device."""
+    """Those that are asked for, then by the last word of the device; at the end the chosen one."""
     known = {device.uuid: device for device in everybody}
-    asked = [rotation for rotation in last if rotation.state == "asked"]
-    found = [*asked, *rotations.newest(db, known, ROTATIONS_SHOWN)][:ROTATIONS_SHOWN]
+    asked = [rotation for rotation in last if rotation and rotation.state == "asked"]
+    newest = rotations.newest(db, known, ROTATIONS_SHOWN)
+    found = [*asked[:ASKED_SHOWN], *newest][:ROTATIONS_SHOWN]
+    uuid, _, identifier = chosen.partition("/")
+    wanted = rotations.of_id(db, known[uuid], identifier) if uuid in known else None
+    if wanted and wanted not in found:
+        found.append(wanted)
     seen = sightings.by_device(office.traffic, {rotation.device for rotation in found})
     shown = []
     for rotation in found:

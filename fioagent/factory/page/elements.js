@@ -75,6 +75,11 @@ export function tick() {
   const now = Date.now() / 1000;
   for (const each of document.querySelectorAll("time[data-ago]"))
     put(each, distance(now - Number(each.dataset.ago)));
+  for (const each of document.querySelectorAll(".life")) {
+    const { notBefore, notAfter } = each.dataset;
+    const told = life({ "not-before": Number(notBefore), "not-after": Number(notAfter) });
+    if (each.outerHTML !== told.outerHTML) each.replaceWith(told);
+  }
 }
 
 function distance(seconds) {
@@ -91,7 +96,7 @@ export function clock(at, fractions = 0) {
   } : {});
 }
 
-// What is left of a certificate's life, as words and as a bar.
+// What is left of a certificate's life, as words and as a bar; `tick` keeps it true.
 export function life(certificate) {
   const whole = certificate["not-after"] - certificate["not-before"];
   const left = certificate["not-after"] - Date.now() / 1000;
@@ -102,7 +107,10 @@ export function life(certificate) {
   const fill = make("span");
   fill.style.inlineSize = `${share * 100}%`;
   const until = new Date(certificate["not-after"] * 1000).toLocaleString();
-  return make("div", { class: `life ${urgency}`, title: `until ${until}` },
+  const ends = {
+    "data-not-before": certificate["not-before"], "data-not-after": certificate["not-after"],
+  };
+  return make("div", { class: `life ${urgency}`, title: `until ${until}`, ...ends },
     make("span", { class: "bar", "aria-hidden": "true" }, fill),
     left > 0 ? make("span", {}, `${count(left)} of ${count(whole)} ${unit} left`) : null,
     word ? make("strong", {}, word) : null);

@@ -83,11 +83,11 @@ const act = {
   async rotate(uuid, pressed) {
     const asked = await order(pressed, "POST", `/control/devices/${quoted(uuid)}/rotate?by-uuid=1`);
     if (asked === null) return;
-    chosen = { device: uuid, id: asked.id };
+    choose({ device: uuid, id: asked.id });
     say(`${uuid} is asked to rotate as ${asked.id}. It hears of it at its next check-in.`);
   },
   show(rotation) {
-    chosen = { device: rotation.device, id: rotation.id };
+    choose({ device: rotation.device, id: rotation.id });
     redraw();
     byId("rotations").scrollIntoView({ block: "nearest" });
   },
@@ -99,6 +99,12 @@ const act = {
   },
 };
 
+function choose(rotation) {
+  chosen = rotation;
+  tag = "";
+  wake();
+}
+
 async function resetKnobs() {
   if (await order(byId("reset"), "DELETE", "/control/knobs")) say("All knobs are at their defaults.");
 }
@@ -108,10 +114,10 @@ async function resetKnobs() {
 // The factory answers 304 where there is nothing new.
 async function look() {
   const asked = question();
-  const answer = await send("GET", `/control/view?find=${quoted(byId("find").value.trim())}`, {
+  const answer = await send("GET", `/control/view?${asked}`, {
     headers: tag ? { "If-None-Match": tag } : {},
   });
-  if (asked !== question()) return; // it is another one by now
+  if (asked !== question() || !token) return; // it is another one by now
   if (answer.status === 401) {
     askForToken("That is not the token of this factory.");
     return;
@@ -126,7 +132,9 @@ async function look() {
   redraw();
 }
 
-const question = () => `${token} ${byId("find").value.trim()}`;
+const question = () => new URLSearchParams({
+  find: byId("find").value.trim(), rotation: chosen ? `${chosen.device}/${chosen.id}` : "",
+}).toString();
 
 function redraw() {
   if (view === null) return;

@@ -83,6 +83,14 @@ def latest(db: sqlite3.Connection, device: Device) -> Rotation | None:
     return told
 
 
+def of_id(db: sqlite3.Connection, device: Device, identifier: str) -> Rotation | None:
+    """None: the device neither knows of it nor is asked for it."""
+    if events.of_device(db, device.uuid, identifier):
+        return _told(db, device, identifier)
+    is_asked = _asked(db, device) == identifier
+    return Rotation(device.uuid, identifier, "asked", ()) if is_asked else None
+
+
 def _of_device(db: sqlite3.Connection, device: Device) -> Iterator[Rotation]:
     rows = db.execute(
         "SELECT correlation_id FROM events WHERE uuid = ?"

@@ -126,8 +126,11 @@ def changed(db: sqlite3.Connection) -> None:
 
 
 def issuer(db: sqlite3.Connection, device_certificate: str) -> DeviceCa | None:
-    """The device CA, trusted or not, that issued the certificate (PEM)."""
-    cas = device_cas(db)
+    """The device CA, trusted or not, that issued the certificate (PEM).
+
+    Of several with one key, as after a renewal, one that still counts.
+    """
+    cas = sorted(device_cas(db), key=lambda ca: (ACTIVE, DISABLED, REVOKED).index(ca.state))
     index = _issuer(device_certificate, tuple(ca.pem for ca in cas))
     return None if index is None else cas[index]
 

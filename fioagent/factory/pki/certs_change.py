@@ -150,9 +150,9 @@ def _change_cas(db: sqlite3.Connection, paths: Paths, pems: Mapping[str, str], n
                     " revoked"
                 )
         for serial, ca in given.items():
-            _check_given(db, paths, ca, now)
             _check_same(there.get(serial), ca)
             if serial not in trusted:  # new, or revoked and wanted back
+                _check_given(db, paths, ca, now)
                 certs.put_device_ca(db, ca, ACTIVE)
                 trusted.add(serial)
     for serial, state in listed.items():

@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Final, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fioagent.factory.pki.certificates import (
@@ -21,11 +20,10 @@ from fioagent.factory.pki.certificates import (
     organizational_unit,
 )
 from fioagent.factory.pki.certs import ACTIVE, DISABLED, REVOKED, CertsError
-from fioagent.factory.pki.csr import ODD_EXTENSIONS
+from fioagent.factory.pki.csr import UNREADABLE
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
-UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, *ODD_EXTENSIONS)
 CLOCK_TOLERANCE: Final = timedelta(days=1)
 
 # Of a revoked CA in the list; every other reason, and none, revokes.

@@ -22,8 +22,11 @@ ALLOWED: Final = {
     ),
 }
 
-# pyca's own, which are not ValueErrors.
-ODD_EXTENSIONS: Final = (
+# What pyca says of a request or a certificate that it cannot read.
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
@@ -55,7 +58,7 @@ def decode(body: bytes) -> x509.CertificateSigningRequest:
         _ = request.subject, request.public_key()
     except CsrError:
         raise
-    except (ValueError, TypeError, UnsupportedAlgorithm, *ODD_EXTENSIONS) as error:
+    except UNREADABLE as error:
         raise CsrError(f"The CSR could not be decoded: {error}") from error
     return request
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from fioagent.factory.errors import FactoryError
-from fioagent.factory.pki import certs, certs_change, props
+from fioagent.factory.pki import certs, certs_change, props, retirement
 from fioagent.factory.pki.directory import PkiDirectory
 from fioagent.factory.pki.forms import Paths, write_new
 from fioagent.factory.pki.root_key import FileKey
@@ -31,7 +32,7 @@ def take_ownership(desk: FactoryDesk, paths: Paths) -> None:
 
 
 class FactoryDesk:
-    """See ``pki_directory.Desk``. One transaction a request, as over HTTP."""
+    """See ``directory.Desk``. One transaction a request, as over HTTP."""
 
     def __init__(self, store: Store, paths: Paths) -> None:
         self._store = store
@@ -69,6 +70,12 @@ class FactoryDesk:
         given = {name.replace("_", "-"): pem for name, pem in pems.items()}
         with self._store.write() as db:
             certs_change.change(db, self._paths, given)
+
+    def revoke(self, serials: Sequence[str], listed: str, *, force: bool) -> None:
+        """Device CAs, by a list of the root's. FactoryError: devices depend on them."""
+        with self._store.write() as db:
+            retirement.check_revocable(serials, certs.dependants(db), force=force)
+            certs_change.change(db, self._paths, {"ca-revoke-crl": listed})
 
     def authorize_est(self, mine: PkiDirectory) -> str:
         """The EST server's certificate (PEM); and that for a wrong host, while the root is here."""

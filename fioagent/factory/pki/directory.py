@@ -7,12 +7,11 @@ of either can be used with the other. Every request to the cloud goes through a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
 from fioagent.factory.errors import FactoryError
 from fioagent.factory.pki.certificates import (
@@ -22,7 +21,7 @@ from fioagent.factory.pki.certificates import (
     private_pem,
     subject_name,
 )
-from fioagent.factory.pki.csr import ODD_EXTENSIONS
+from fioagent.factory.pki.csr import UNREADABLE, is_signed
 from fioagent.factory.pki.forms import LOOPBACK, new_root, sign_device_ca, sign_server, write_new
 from fioagent.factory.pki.root_key import RootKey
 
@@ -51,6 +50,7 @@ class PkiDirectory:
         self.path = path.absolute()
         self._key = key
         self._say = say
+        self._made = ExitStack()
 
     def create(self, desk: Desk, *, online_ca: bool = True, local_ca: bool = True) -> None:
         """Take ownership: a root, and below it what the cloud asks for.
@@ -58,7 +58,7 @@ class PkiDirectory:
         Raises:
             FactoryError: the factory is owned already, or the directory has a root.
         """
-        with self._files():
+        with self._files(), self._whole() as made:
             if (self.path / ROOT).exists():
                 raise FactoryError(
                     f"cannot create a PKI in {self.path}: there is a root already",
@@ -68,7 +68,9 @@ class PkiDirectory:
             requests = desk.request(*wanted, first=True)
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._say("Creating the root CA of the factory")
-            root = new_root(self._key.create(self.path), desk.factory)
+            key = self._key.create(self.path)
+            made.callback(self._key.discard, self.path)
+            root = new_root(key, desk.factory)
             pem = self._write(ROOT, root.certificate)
             self._say("Signing the gateway's TLS request")
             tls = self._write(TLS, sign_request(root, requests["tls-csr"]))
@@ -95,7 +97,7 @@ class PkiDirectory:
         """One more device CA, or two; those before stay trusted."""
         if not (online_ca or local_ca):
             raise FactoryError("cannot add a device CA: give --online-ca, --local-ca or both")
-        with self._files():
+        with self._files(), self._whole():
             root = self.root()
             cas, online = [desk.certificates()["ca-crt"]], None
             if local_ca:
@@ -135,19 +137,33 @@ class PkiDirectory:
         key = new_key()
         subject = subject_name(f"fio-{desk.user_id()}", desk.factory)
         signed = sign_device_ca(root, subject, key.public_key())
-        write_new(self.path / f"{stem}.key", private_pem(key, traditional=True), 0o400)
+        self._new(f"{stem}.key", private_pem(key, traditional=True))
         return self._write(file, signed)
 
     def _write(self, name: str, certificate: x509.Certificate) -> str:
         pem = certificate_pem(certificate)
-        write_new(self.path / name, pem, 0o400)
+        self._new(name, pem)
         return pem.decode("ascii")
+
+    def _new(self, name: str, content: bytes) -> None:
+        write_new(self.path / name, content, 0o400)
+        self._made.callback((self.path / name).unlink)
 
     def _replace(self, name: str, certificate: x509.Certificate) -> None:
         if (self.path / name).exists():
             self._say(f"Moving {name} to {name}.bak")
             (self.path / name).replace(self.path / f"{name}.bak")
         self._write(name, certificate)
+
+    @contextmanager
+    def _whole(self) -> Iterator[ExitStack]:
+        """Of a change that the cloud refuses, nothing is left that would be in the next one's way.
+
+        Yields what undoes it; without a refusal it is not undone.
+        """
+        with ExitStack() as self._made:
+            yield self._made
+            self._made.pop_all()
 
     @contextmanager
     def _files(self) -> Iterator[None]:
@@ -184,11 +200,11 @@ def sign_request(root: Authority, pem: str) -> x509.Certificate:
     """
     try:
         request = x509.load_pem_x509_csr(pem.encode())
-        valid, extensions = request.is_signature_valid, request.extensions
-        subject, public_key = request.subject, request.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm, *ODD_EXTENSIONS) as error:
+        extensions, subject = request.extensions, request.subject
+        public_key = request.public_key()
+    except UNREADABLE as error:
         raise FactoryError("cannot sign: it is not a certificate request in PEM") from error
-    if not valid:
+    if not is_signed(request):
         raise FactoryError("cannot sign the request: its signature is not by its own key")
     for extension in extensions:
         if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:

@@ -101,10 +101,17 @@ def write_pair(pair: Authority, certificate: Path, key_file: Path) -> None:
 
 
 def write_new(path: Path, data: bytes, mode: int) -> None:
-    """The file, new; its mode holds before it has any content."""
+    """The file, new; its mode holds before it has any content. No power cut takes it back."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _now() -> datetime:

@@ -28,6 +28,9 @@ class RootKey(Protocol):
     def load(self, directory: Path, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey:
         """The one of the root ``certificate``. FactoryError: it is not to be had."""
 
+    def discard(self, directory: Path) -> None:
+        """What was created just now, for a root that nobody has taken."""
+
 
 class FileKey:
     """``factory_ca.key``, readable by its owner only."""
@@ -57,6 +60,9 @@ class FileKey:
         _check_fits(key, certificate, str(path))
         return key
 
+    def discard(self, directory: Path) -> None:
+        (directory / KEY_FILE).unlink()
+
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
@@ -74,7 +80,12 @@ class TokenKey:
                 f" {KEY_LABEL!r} already",
                 "hint: take another token; a root's key is never overwritten",
             )
-        return token.make_key(KEY_ID, KEY_LABEL)
+        token.make_key(KEY_ID, KEY_LABEL)
+        return HsmKey(token, KEY_LABEL, "--label")  # the id may be that of another key as well
+
+    def discard(self, directory: Path) -> None:
+        for kind in ("privkey", "pubkey"):
+            self._token(directory).tool("--delete-object", "--type", kind, "--label", KEY_LABEL)
 
     def load(self, directory: Path, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey:
         key = HsmKey(self._token(directory), KEY_LABEL, "--label")

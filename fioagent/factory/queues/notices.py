@@ -105,5 +105,11 @@ def updates_reported(
 
 
 def _is_told(db: sqlite3.Connection, uuid: str, kind: str, identifier: str) -> bool:
-    rows = db.execute("SELECT payload FROM outbox WHERE uuid = ? AND type = ?", (uuid, kind))
-    return any(json.loads(row["payload"])["Id"] == identifier for row in rows)
+    """Since the device came; one that was deleted and is back begins anew."""
+    row = db.execute(
+        "SELECT 1 FROM outbox WHERE uuid = :uuid AND type = :kind"
+        " AND json_extract(payload, '$.Id') = :id AND seq > coalesce((SELECT max(seq) FROM outbox"
+        " WHERE uuid = :uuid AND type = :first), 0)",
+        {"uuid": uuid, "kind": kind, "id": identifier, "first": FIRST_SEEN},
+    ).fetchone()
+    return row is not None

@@ -46,6 +46,12 @@ def pause(tries: int) -> float:
     return float(min(FIRST_PAUSE_S * 2 ** min(tries - 1, 16), LONGEST_PAUSE_S))
 
 
+def _reason(error: Exception) -> str:
+    """Without the URL, which may have a token in it."""
+    inner = error.args[0] if error.args else error
+    return str(getattr(inner, "reason", None) or inner)
+
+
 class _Courier:
     def __init__(self, store: Store, paths: Paths, log: Traffic) -> None:
         self._store = store
@@ -131,7 +137,7 @@ class _Courier:
             ) as answer:
                 return "" if 200 <= answer.status_code < 300 else f"HTTP {answer.status_code}"
         except (requests.RequestException, ValueError) as error:
-            return str(error)[:TROUBLE_KEPT]
+            return _reason(error)[:TROUBLE_KEPT]
 
     def _token(self, url: str, now: float) -> str:
         """Signed anew when half of its life is over."""

@@ -175,6 +175,8 @@ def _read_whole(environ: WSGIEnvironment) -> None:
     never reads its 413. cheroot would leave the end of a chunked body in the connection, and
     werkzeug would cut such a body at the limit instead of refusing it.
     """
+    if not (environ.get("CONTENT_LENGTH") or "0").isdecimal():
+        raise closed()  # -5: where the next request would begin, nobody can tell
     stream = environ["wsgi.input"]
     body = stream.read(MAX_DRAINED)
     if environ.pop("wsgi.input_terminated", False):

@@ -98,6 +98,8 @@ def _enrol(db: sqlite3.Connection, paths: Paths, now: float, *, same_device: boo
         reason = f"Invalid content-type: {content_type}. Must be application/pkcs10"
         return text(400, reason)
     authority = certs.authority(db, paths, knobs["est_ca"])
+    if knobs["est_ca"] != "foreign-ca":
+        certs.check_may_issue(db, authority.certificate)
     try:
         csr = decode(request.get_data())
         if same_device:

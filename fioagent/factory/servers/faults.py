@@ -180,7 +180,7 @@ def matches(fault: Fault, server: str, method: str, path: str, device: str) -> b
         fault.server in ("", server)
         and fault.method in ("", method)
         and fault.device in ("", device)
-        and (not fault.path or fnmatchcase(path, fault.path))
+        and (not fault.path or fnmatchcase(path, fault.path.replace("[", "[[]")))
     )
 
 
@@ -242,7 +242,10 @@ class Faults:
         return self._meet("", "", "", connections=True)
 
     def _meet(self, method: str, path: str, device: str, *, connections: bool) -> Fault | None:
-        """The one that acts now. Each that is asked on the way has counted."""
+        """The one that acts now. Each that is asked on the way has counted.
+
+        None where that cannot be written down, as on a full disk: the request says so then.
+        """
 
         def asked(db: sqlite3.Connection) -> list[Kept]:
             return [
@@ -256,9 +259,12 @@ class Faults:
         with self._store.read() as db:
             if not asked(db):
                 return None
-        with self._store.write() as db:
-            for kept in asked(db):
-                db.execute("UPDATE faults SET seen = seen + 1 WHERE id = ?", (kept.id,))
-                if kept.seen >= kept.fault.after:
-                    return kept.fault
+        try:
+            with self._store.write() as db:
+                for kept in asked(db):
+                    db.execute("UPDATE faults SET seen = seen + 1 WHERE id = ?", (kept.id,))
+                    if kept.seen >= kept.fault.after:
+                        return kept.fault
+        except sqlite3.OperationalError:
+            return None
         return None

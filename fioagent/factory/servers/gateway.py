@@ -7,13 +7,12 @@ Lock, switch-over and device configuration are the cloud's; see ``devices`` for 
 from __future__ import annotations
 
 import calendar
-import json
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from email.utils import formatdate, parsedate
-from typing import Any, Final
+from typing import Final
 
 from flask import Flask, Response, request
 
@@ -24,6 +23,7 @@ from fioagent.factory.pki import certs
 from fioagent.factory.queues import notices
 from fioagent.factory.servers import tuf_root
 from fioagent.factory.servers.answers import as_json, drop, message, new_app, nothing, peer, text
+from fioagent.factory.servers.incoming import read_json
 from fioagent.factory.servers.tls import Peer
 from fioagent.factory.servers.traffic import Traffic
 from fioagent.factory.store import Store, read_knobs
@@ -57,7 +57,7 @@ def create_app(store: Store, traffic: Traffic, clock: Clock) -> Flask:
 
     def route(method: str, path: str, handler: Handler) -> None:
         def view(**_parts: str) -> Response:
-            return _serve(store, handler, clock())
+            return _serve(store, handler, clock)
 
         app.add_url_rule(
             path, f"{method} {path}", view, methods=[method], provide_automatic_options=False
@@ -71,7 +71,7 @@ def create_app(store: Store, traffic: Traffic, clock: Clock) -> Flask:
     route("POST", "/events", post_events)
     route("POST", "/tests", remote_actions.begin)
     route("PUT", "/tests/<test>", remote_actions.end)
-    route("PUT", "/tests/<test>/<artifact>", remote_actions.receive)
+    route("PUT", "/tests/<test>/<path:artifact>", remote_actions.receive)
     route("GET", tuf_root.PATH, tuf_root.get)
     return app
 
@@ -90,12 +90,13 @@ def _not_allowed() -> Response:
     return message(405, "Method Not Allowed")
 
 
-def _serve(store: Store, handler: Handler, now: float) -> Response:
+def _serve(store: Store, handler: Handler, clock: Clock) -> Response:
     """One request, one transaction: nothing can come between who asks and what is done."""
     client = peer()
     if client is None:
         return text(403, "no client certificate provided")
     with store.write() as db:
+        now = clock()  # of two requests the later one has the later time
         ca = certs.issuer(db, client.certificate_pem)
         if ca is None or ca.state == certs.REVOKED:
             return drop()  # the connection is older than the revocation
@@ -117,9 +118,11 @@ def _admit(
         answer = text(429, "Too many requests")
         answer.headers["Retry-After"] = str(wait_s)
         return answer
-    if not devices.is_known(db, client.name):
+    if not (devices.is_known(db, client.name) or devices.is_denied(db, client.name)):
         refusal = certs.registration_refusal(db, client.certificate_pem)
-        if refusal and not devices.is_denied(db, client.name):
+        if not devices.UUID.fullmatch(client.name):
+            refusal = "its CN has other characters than letters, digits and hyphens"
+        if refusal:
             return text(403, f"Device({client.name}) cannot be registered: {refusal}")
     admission = devices.admit(db, client.name, client.public_key, knobs, now)
     if refused := _refused_by(admission, client.name, knobs):
@@ -239,8 +242,7 @@ def patch_device(
 ) -> Response:
     """The lock (cloud only). Success is 200 exactly."""
     try:
-        body: Any = json.loads(request.get_data())
-        next_key = body["next_pubkey"]
+        next_key = read_json(request.get_data())["next_pubkey"]
         if not isinstance(next_key, str):
             raise TypeError("not text")
     except (ValueError, TypeError, KeyError):

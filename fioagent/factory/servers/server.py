@@ -6,6 +6,7 @@ import logging
 import resource
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -124,9 +125,12 @@ class FactoryServer(Server):
         super().stop()
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """To our log. A traceback is a mistake of ours, and goes to stderr as well."""
+        """To our log. A traceback is a mistake of ours, and goes to stderr as well.
+
+        Unless the client has gone away, which cheroot does not recognize below TLS.
+        """
         self._traffic.saw_trouble(msg)
-        if traceback:
+        if traceback and not isinstance(sys.exc_info()[1], (ssl.SSLError, ConnectionError)):
             super().error_log(msg, level, traceback)
 
     @staticmethod

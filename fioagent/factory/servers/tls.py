@@ -136,9 +136,12 @@ class TlsConnection(HTTPConnection):
     def communicate(self) -> bool:
         """Whether the connection stays; it then waits for the client to say more."""
         if isinstance(self.socket, ssl.SSLSocket) and not self.shaken:
-            if not self.begun and (fault := self.server.faults.of_connection()) is not None:
-                self._refuse(self.socket, fault)
-                return False
+            if not self.begun:
+                if not _has_spoken(self.socket):
+                    return True
+                if (fault := self.server.faults.of_connection()) is not None:
+                    self._refuse(self.socket, fault)
+                    return False
             self.begun = True
             return self._shake_hands(self.socket)
         self.socket.settimeout(REQUEST_TIMEOUT_S)
@@ -161,8 +164,7 @@ class TlsConnection(HTTPConnection):
         return True
 
     def _refuse(self, tls: ssl.SSLSocket, fault: Fault) -> None:
-        """In place of the handshake: below TLS, once the client has begun."""
-        tls.settimeout(REQUEST_TIMEOUT_S)
+        """In place of the handshake: below TLS."""
         try:
             socket.socket.recv(tls, 65536)
             self.server.pause(fault.delay)
@@ -181,6 +183,18 @@ class TlsConnection(HTTPConnection):
             self.socket.close()
         else:
             super().close()
+
+
+def _has_spoken(tls: ssl.SSLSocket) -> bool:
+    """The client, or its end has come."""
+    tls.settimeout(0)
+    try:
+        socket.socket.recv(tls, 1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _linger(tls: ssl.SSLSocket) -> None:
