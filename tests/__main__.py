@@ -35,7 +35,7 @@ LONGEST_S = 45 * 60  # that one step of the check may take; none is near it
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 # What Yocto scarthgap ships: the oldest that the agent promises to work with.
 OLDEST = ("cryptography==42.0.5", "requests==2.32.4", "urllib3==2.2.2", "idna==3.7")
-# What takes minutes; with another Python it is the same. Machines that boot see no files in
+# What takes minutes, and is the same with another Python. Machines that boot see no files in
 # the memory of this one.
 BOOTED = ("test_handlers_outside.py", "test_service.py", "test_systemd.py", "test_debian13.py")
 CUTS = (
@@ -45,8 +45,8 @@ CUTS = (
 # Measures memory, of which the counting of coverage takes its own for each thread.
 UNCOUNTED = "fuzz/test_fuzz.py"
 UNSLOW = [f"--ignore={TOP / 'tests' / name}" for name in (*BOOTED, *CUTS)]
-# Of the crash proof itself, which runs with one Python.
-PROOF = ("test_crash_*.py", "unit/test_crash_*.py")
+# What runs with one Python: the crash proof itself, a browser, inputs at random.
+ONCE = ("test_crash_*.py", "unit/test_crash_*.py", "test_page.py", "fuzz/*.py")
 MEMORY = Path("/dev/shm")  # noqa: S108  # each run makes a directory of its own in it
 # Programs that the tests run, and the Debian packages that have each.
 PROGRAMS = {
@@ -317,13 +317,13 @@ def alone() -> list[str]:
 def elsewhere(
     name: str, interpreter: str, pins: Sequence[str], wheel: Path, scratch: Path
 ) -> tuple[int, str]:
-    """The suite with another Python, or other dependencies, but for what is slow."""
+    """The suite in brief with another Python, or other dependencies, but for what is slow."""
     place = scratch / f"venv-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     create_environment(place, interpreter)
     python = str(place / "bin" / "python")
     pip(python, f"{wheel}[factory,pkcs11]", "pytest", "hypothesis", *pins)
-    unproven = [f"--ignore-glob={TOP / 'tests' / pattern}" for pattern in PROOF]
-    return suite([python], [*UNSLOW, *unproven])
+    once = [f"--ignore-glob={TOP / 'tests' / pattern}" for pattern in ONCE]
+    return suite([python], [*UNSLOW, *once, "--brief"])
 
 
 def run(

@@ -20,6 +20,7 @@ import requests
 DRIVER: Final = "chromedriver"
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE_S: Final = 60.0  # a machine that does other things besides is slow
+START_S: Final = 240  # of a browser whose files are not in memory, on a busy machine
 LOOK_S: Final = 0.05
 ELEMENT: Final = "element-6066-11e4-a52e-4f735466cecf"  # W3C WebDriver's own name for one
 KEYS: Final = {"Tab": "\ue004", "Enter": "\ue007", "Right": "\ue014", "Space": " "}
@@ -147,14 +148,14 @@ def browser(program: str, profile: Path) -> Iterator[Browser]:
     profile.mkdir()
     with _driver(profile) as url, requests.Session() as session:
         session.trust_env = False
-        answer = session.post(f"{url}/session", json=_wishes(program, profile), timeout=60)
+        answer = session.post(f"{url}/session", json=_wishes(program, profile), timeout=START_S)
         value = answer.json()["value"]
         assert answer.ok, value
         opened = f"{url}/session/{value['sessionId']}"
         try:
             yield Browser(session, opened)
         finally:
-            session.delete(opened, timeout=60)
+            session.delete(opened, timeout=START_S)
 
 
 def _wishes(program: str, profile: Path) -> dict[str, Any]:

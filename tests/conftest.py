@@ -1,9 +1,11 @@
-"""A factory for the whole run, a new device for each test."""
+"""A factory for the whole run, a new device for each test; and runs that are brief."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -11,6 +13,29 @@ from fioagent.factory import Factory, Urls
 from tests.token_world import TokenWorld
 from tests.tokens import soft_token
 from tests.world import World
+
+BRIEF: Final = 2  # rows of each table
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--brief", action="store_true", help=f"of each table of parameters {BRIEF} rows only"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What another Python does otherwise, it does in the first rows of a table already."""
+    if not config.getoption("--brief"):
+        return
+    taken: Counter[str] = Counter()
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    for item in items:
+        table = item.nodeid.partition("[")[0]
+        taken[table] += 1
+        (kept if taken[table] <= BRIEF else left).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 import requests
@@ -12,7 +10,7 @@ import requests
 from fioagent.factory.fleet.events import ROTATION
 from tests import needs
 from tests.browser import Browser, browser
-from tests.factory.peers import TIMEOUT_S, Client, Credential
+from tests.factory.peers import TIMEOUT_S
 from tests.power import PowerCutError, StopAt, rotate
 from tests.world import World
 
@@ -194,15 +192,30 @@ def test_what_a_device_plants_is_text(page: Browser, new_world: Callable[[], Wor
     assert "planted" not in page.ask("document.title")
 
 
-def test_a_devices_name_is_text(page: Browser, world: World, tmp_path: Path) -> None:
-    """Whoever holds a device CA's key names devices as they like."""
-    named = Credential.issue(world.factory, tmp_path / "named", PLANTED[:64])
-    with closing(Client(world.factory, world.urls, named)) as client:
-        assert client.get("/config").status_code in (200, 204)
-        page.until_text("#device-rows", PLANTED[:64])
+def test_what_is_left_of_a_life_grows_less_before_your_eyes(page: Browser, world: World) -> None:
+    """Nothing happens at the factory meanwhile; the page's own clock goes on."""
+    days = "document.querySelector('#authority-rows .life').textContent"
+    before = str(page.ask(days))
 
-        page.click('[data-part=rotate][aria-label*="<img src=x"]')
-        page.until_text("#said", PLANTED[:64])
+    page.ask("(now => { Date.now = () => now() + 21 * 365 * 86400e3; })(Date.now)")
+
+    page.until(lambda: page.ask(days) != before, "the bar")
+    assert "expired" in page.text("#authority-rows .life")
+
+
+def test_a_devices_name_is_text(page: Browser, world: World) -> None:
+    """An operator names it, and whoever has an operator's token is not always the one who looks."""
+    name = "<img src=x onerror=document.title='planted'>"
+    token = world.factory.paths.api_token.read_text().strip()
+    url = f"{world.urls.api}/ota/devices/{world.uuid}/"
+    answer = requests.patch(
+        url, json={"name": name}, headers={"OSF-TOKEN": token}, timeout=TIMEOUT_S
+    )
+    assert answer.status_code == 200, answer.text
+    page.until_text("#device-rows", name)
+
+    page.click('[data-part=rotate][aria-label*="<img src=x"]')
+    page.until_text("#said", world.uuid)
 
     assert not page.has("main img")
     assert "planted" not in page.ask("document.title")

@@ -55,6 +55,9 @@ def sign(  # what a test may want different in a certificate
         .not_valid_after(ends)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
+    if authority is not None:  # Python 3.13 wants it of a server
+        above = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+        builder = builder.add_extension(above, critical=False)
     if san is not None:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(san)]), False)
     if purpose is not None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import ssl
+from urllib.parse import urlsplit
+
 import pytest
 import requests
 
 from tests.factory.conftest import Lab
+from tests.factory.peers import TIMEOUT_S
+from tests.factory.test_events import event
 
 
 def test_without_a_certificate_routes_answer_403(lab: Lab) -> None:
@@ -186,3 +193,54 @@ def test_requests_are_remembered_for_assertions(lab: Lab) -> None:
     assert lab.factory.device("device-1").public_key_pem == device.public_key
     log = (lab.factory.paths.log / "gateway.log").read_text().splitlines()
     assert log[-1].endswith(f"POST /events device-1 {seen[1].key[:12]} 200")
+
+
+DEEP = b"[" * 90_000
+HALF = "\ud800"  # of a pair: JSON can say it, and UTF-8 cannot
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        *((m, p, DEEP) for m, p in (("PATCH", "/device"), ("PATCH", "/config"))),
+        *((m, p, DEEP) for m, p in (("POST", "/events"), ("POST", "/tests"))),
+        ("PUT", "/tests/action-0123456789", DEEP),
+        ("PATCH", "/device", json.dumps({"next_pubkey": HALF}).encode()),
+        ("POST", "/events", json.dumps([{**event(1), "id": HALF}]).encode()),
+        ("POST", "/tests", json.dumps({"name": HALF}).encode()),
+        ("POST", "/tests", json.dumps({"name": "x", "test-id": HALF * 20}).encode()),
+        ("PUT", "/tests/action-0123456789", json.dumps({"status": HALF}).encode()),
+        (
+            "PUT",
+            "/tests/action-0123456789",
+            json.dumps({"status": "PASSED", "artifacts": [HALF]}).encode(),
+        ),
+    ],
+    ids=str,
+)
+def test_whatever_a_device_sends_is_no_trouble_of_ours(
+    lab: Lab, method: str, path: str, body: bytes
+) -> None:
+    answer = lab.device().send(method, path, data=body)
+
+    assert (400, "Failed to parse request JSON body") == (
+        answer.status_code,
+        answer.json()["message"],
+    )
+
+
+def test_a_length_that_is_none_ends_the_connection(
+    lab: Lab, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody can tell where the next request would begin; and no traceback says so."""
+    for url in (lab.urls.gateway, lab.urls.api):
+        address = urlsplit(url)
+        connection = socket.create_connection((address.hostname, address.port or 0), TIMEOUT_S)
+        if address.scheme == "https":
+            context = ssl.create_default_context(cafile=lab.factory.paths.root)
+            connection = context.wrap_socket(connection, server_hostname="localhost")
+        with connection:
+            connection.sendall(b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n")
+            assert b"" == connection.recv(1000)
+
+    assert "Traceback" not in capfd.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -175,6 +176,32 @@ def test_a_new_online_ca_signs_and_the_one_before_stays_trusted(lab: Lab, owner:
     (issued,) = certificates(old.enrol(renewal(old)))
     issued.verify_directly_issued_by(new)
     assert 204 == lab.client(old.credential).get("/config").status_code
+
+
+def test_a_device_ca_that_has_expired_is_in_nobodys_way(
+    lab: Lab, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Roots live twenty years and device CAs ten: another has to find its place beside it."""
+    later = time.time() + 11 * 366 * 86400
+    monkeypatch.setattr("fioagent.factory.pki.certs_change.time.time", lambda: later)
+    new = sign(owner.root(), name(f"fio-{lab.factory.desk.user_id()}"), days=12 * 366)
+
+    answer = owner.change(ca_crt=owner.certs()["ca-crt"] + pem(new))
+
+    assert 200 == answer.status_code, answer.text
+    assert pem(new) in owner.certs()["ca-crt"]
+
+
+def test_est_does_not_issue_by_a_ca_that_nobody_trusts_any_more(lab: Lab, owner: Owner) -> None:
+    device = lab.client(lab.credential("device-1", ca="online-ca"))
+    device.get("/config")
+    lab.factory.set_knob("est_ca", "local-ca")
+    assert 200 == device.enrol(renewal(device)).status_code
+    owner.retire("local-ca", REVOKE)
+
+    answer = device.enrol(renewal(device))
+
+    assert (503, True) == (answer.status_code, "is revoked" in answer.text)
 
 
 # --- revoked ---
@@ -374,3 +401,17 @@ def check_in(gateway: str, sota: Path, root: Path | None = None) -> int:
         session.trust_env = False
         answer = session.get(f"{gateway}/config", cert=pair, verify=trusted, timeout=10)
     return answer.status_code
+
+
+def test_a_ca_that_was_renewed_with_its_key_keeps_its_devices(lab: Lab, owner: Owner) -> None:
+    """The certificate before it is revoked; devices are counted at the one that counts."""
+    device = lab.device("device-1")
+    old = lab.factory.authority("local-ca")
+    renewed = sign(owner.root(), old.certificate.subject, public_key=old.key.public_key())
+    assert 200 == owner.change(ca_crt=owner.certs()["ca-crt"] + pem(renewed)).status_code
+    listed = crl(owner.root(), old.certificate.serial_number, reason=REVOKE)
+
+    assert 200 == owner.change(ca_revoke_crl=listed).status_code
+
+    assert 204 == lab.client(device.credential).get("/config").status_code
+    assert {str(renewed.serial_number): 1} == lab.factory.desk.dependants()

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from fioagent.factory import Factory
+from fioagent.factory import Factory, FactoryError
 from fioagent.factory.cli.main import main
 from fioagent.factory.fleet.ecies import decrypt
-from fioagent.factory.fleet.hsm import PIN
+from fioagent.factory.fleet.hsm import PIN, Hsm, softhsm, swtpm
 from fioagent.factory.knobs import KNOBS
 from tests.factory.conftest import Lab
+from tests.factory.operator import Operator
 from tests.factory.serving import served, until_ready
 from tests.factory.test_events import event
 from tests.processes import has_ended
@@ -520,3 +521,79 @@ def test_without_its_extra_it_says_what_to_install() -> None:
 
     assert done.returncode == 1
     assert done.stderr == "cannot start: the factory needs flask; install fioagent[factory]\n"
+
+
+def test_the_servers_go_on_while_a_token_is_made(lab: Lab, tmp_path: Path) -> None:
+    """A TPM takes seconds, in which devices have to be served."""
+    device = lab.device()
+
+    def slowly(directory: Path) -> Hsm:
+        assert 204 == device.get("/config").status_code  # it is written down that it came
+        return softhsm(directory)
+
+    lab.factory.add_device(tmp_path / "device", make_hsm=slowly)
+
+
+def test_nothing_is_left_of_a_device_that_could_not_be_added(lab: Lab, tmp_path: Path) -> None:
+    """Somebody else took its uuid while its token was made; its TPM ends."""
+    made: list[int] = []
+
+    def meanwhile(directory: Path) -> Hsm:
+        lab.factory.add_device(tmp_path / "other", "device-1")
+        token = swtpm(directory)
+        assert 0o700 == directory.stat().st_mode & 0o777
+        made.append(int((directory / "pid").read_text()))
+        return token
+
+    with pytest.raises(FactoryError, match="has it already"):
+        lab.factory.add_device(tmp_path / "device", "device-1", make_hsm=meanwhile)
+
+    assert has_ended(made[0])
+    assert not (tmp_path / "device").exists()
+    assert ["device-1"] == [device.uuid for device in lab.factory.all_devices()]
+
+
+def test_a_token_that_does_not_answer_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "pkcs11-tool"
+    program.write_text("#!/bin/sh\nexec sleep 3600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("fioagent.factory.fleet.hsm.LIMIT_S", 0.1)
+
+    with pytest.raises(FactoryError, match="has not answered within"):
+        softhsm(tmp_path / "token")
+
+
+def test_a_device_answers_to_its_name(
+    lab: Lab, directory: str, operator: Operator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In every command that names one."""
+    lab.device().send("POST", "/events", json=[event(1)])
+    operator.send("PATCH", "device-1/", json={"name": "till-1"})
+    (file := lab.tmp_path / "greeting").write_text("hi")
+
+    for command in (
+        ["config", "set", directory, "till-1", "--plain", str(file)],
+        ["rotate-certs", directory, "till-1"],
+        ["device", "show", directory, "till-1"],
+        ["updates", directory, "till-1"],
+        ["device", "list", directory],
+    ):
+        assert 0 == main(command), command
+
+    said = capsys.readouterr().out
+    assert "certs-1" in said
+    assert said.endswith(" name=till-1\n")
+
+
+def test_all_knobs_go_back_to_their_defaults(
+    lab: Lab, directory: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab.factory.set_knob("old_key", "drop")
+
+    assert "takes all" in refused(capsys, "knob", directory, "old_key", "--reset")
+    assert "drop" == lab.factory.knob("old_key")
+    assert 0 == main(["knob", directory, "--reset"])
+    assert "403" == lab.factory.knob("old_key")

@@ -238,3 +238,19 @@ def test_a_patch_whose_answer_is_lost_has_happened(lab: Lab) -> None:
         device.patch_config(device.public_key, a="eA==")
 
     assert {"a"} == set(lab.factory.device("device-1").config)
+
+
+def test_a_clock_that_is_set_back_hides_no_change(lab: Lab) -> None:
+    """Nor does a second writer who was given its time earlier, and its turn later."""
+    device = lab.device()
+    lab.factory.set_config("device-1", {"greeting": b"hi"}, plain=True)
+    lab.clock.tick(10)
+    lab.factory.set_config("device-1", {"greeting": b"hello"}, plain=True)
+    date = device.get("/config").headers["Date"]
+    lab.clock.tick(-5)
+
+    lab.factory.set_config("device-1", {"greeting": b"welcome"}, plain=True)
+
+    lab.clock.tick(-5)
+    assert date == device.get("/config").headers["Date"]
+    assert b"welcome" in device.get("/config").content

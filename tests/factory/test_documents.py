@@ -5,15 +5,11 @@ As they are printed, but for the addresses, which are the lab's.
 
 from __future__ import annotations
 
-import os
-import subprocess
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 from cryptography import x509
 
 from tests.factory.conftest import Lab
+from tests.factory.shell import Shell
 
 UUID = "5a1c2b34-0000-4000-8000-000000000001"
 CLIENT_CNF = f"""\
@@ -48,33 +44,8 @@ CONNECT = (
 )
 
 
-@dataclass
-class Shell:
-    """bash in a directory with the factory's PKI under the documents' names."""
-
-    directory: Path
-    env: dict[str, str]
-
-    def run(self, command: str, code: int = 0) -> str:
-        """What it prints on stdout; on stderr if it fails."""
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=self.directory,
-            env={**os.environ, **self.env},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert code == done.returncode, done.stderr
-        return done.stderr if code else done.stdout
-
-    def write(self, name: str, text: str) -> None:
-        (self.directory / name).write_text(text)
-
-    @property
-    def certificate(self) -> x509.Certificate:
-        return x509.load_pem_x509_certificate((self.directory / "client.pem").read_bytes())
+def certificate(shell: Shell) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((shell.directory / "client.pem").read_bytes())
 
 
 @pytest.fixture
@@ -94,7 +65,6 @@ def shell(lab: Lab) -> Shell:
         "API": lab.urls.api,
         "GATEWAY": lab.urls.gateway,
         "TOKEN": lab.factory.paths.api_token.read_text().strip(),
-        "NO_PROXY": "*",
     }
     made = Shell(directory, env)
     made.write("client.cnf", CLIENT_CNF)
@@ -129,7 +99,7 @@ def test_the_certificate_with_the_extensions_that_are_meant(shell: Shell) -> Non
     """client.ext with extendedKeyUsage, and client.ext is what is signed with."""
     made_by(shell, CLIENT_EXT)
 
-    purposes = shell.certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    purposes = certificate(shell).extensions.get_extension_for_class(x509.ExtendedKeyUsage)
     assert [x509.OID_CLIENT_AUTH] == list(purposes.value)
 
 
@@ -186,7 +156,7 @@ def test_the_printed_command_makes_a_ca_that_is_let_in_nowhere(lab: Lab, shell: 
     shell.run(KEY)
     shell.run(CSR)
     shell.run(SIGN.format("ca.ext"))
-    constraints = shell.certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    constraints = certificate(shell).extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.value.ca
 
     assert "it is not for TLS clients" in shell.run(REGISTER)

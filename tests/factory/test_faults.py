@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
@@ -462,3 +464,47 @@ def test_the_command_line_adds_lists_and_removes(
             lab.factory.remove_fault(number)
     with pytest.raises(FactoryError, match="device cannot be"):
         lab.factory.add_fault("drop", device="\udcff")
+
+
+def test_a_client_that_goes_away_is_no_mistake_of_ours(
+    lab: Lab, device: Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every device does that whose patience is shorter than the delay."""
+    lab.factory.add_fault("slow", delay=0.5, times=1)
+    connection = raw(lab, device)
+    connection.sendall(b"GET /config HTTP/1.1\r\nHost: x\r\n\r\n")
+    until_hit(lab)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+    while not any("/config" in seen.path for seen in lab.factory.requests("gateway")):
+        pass  # it is noted before the answer is sent
+
+    assert device.get("/device").status_code == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def until_hit(lab: Lab) -> None:
+    while not lab.factory.faults()[0].seen:
+        pass
+
+
+def test_silent_connections_neither_count_nor_cost_a_thread(lab: Lab, device: Client) -> None:
+    """A client meets the fault of its handshake once it has begun one."""
+    lab.factory.add_fault("tls-close", server="gateway")
+    port = int(lab.urls.gateway.rpartition(":")[2])
+    with ExitStack() as stack:
+        for _ in range(THREADS + 4):
+            stack.enter_context(socket.create_connection(("localhost", port), TIMEOUT_S))
+
+        assert device.get("/device").status_code == 200
+
+        assert lab.factory.faults()[0].seen == 0
+
+
+def test_a_bracket_in_a_path_is_a_bracket(lab: Lab) -> None:
+    lab.factory.add_fault("status", status=418, path="/a[b]*")
+    device = lab.device()
+
+    assert device.get("/abc").status_code == 404
+    assert device.get("/a[b]c").status_code == 418

@@ -200,3 +200,38 @@ def test_a_group_that_cannot_be(operator: Operator, body: object) -> None:
 def test_another_factory_is_not_here(operator: Operator) -> None:
     for path in ("device-groups/", "config/", "denied-devices/", "oauth/"):
         assert 404 == operator.ask("GET", f"/ota/factories/other/{path}").status_code
+
+
+# --- names that would mean something else ---
+
+
+def test_a_name_that_is_taken_is_not_taken_by_a_newcomer(lab: Lab, operator: Operator) -> None:
+    """Else a command for the one would hit the other."""
+    lab.device("device-1")
+    operator.send("PATCH", "device-1/", json={"name": "till-7"})
+
+    lab.device("till-7")
+    lab.factory.add_device(lab.tmp_path / "third", "third")
+
+    names = {each["uuid"]: each["name"] for each in operator.send("GET", "").json()["devices"]}
+    assert {"device-1": "till-7", "till-7": "till-7-2", "third": "third"} == names
+    assert "device-1" == operator.send("GET", "till-7/").json()["uuid"]
+    assert "till-7" == operator.send("GET", "till-7-2/").json()["uuid"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "x\ny", "<img src=x>", "a.b"])
+def test_a_device_whose_name_no_address_can_hold_is_not_registered(lab: Lab, name: str) -> None:
+    """As in the other ways to register."""
+    answer = lab.client(lab.credential(name)).get("/config")
+
+    assert (403, True) == (answer.status_code, "letters, digits and hyphens" in answer.text)
+    assert [] == lab.factory.all_devices()
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_name_is_not_a_way_up(lab: Lab, operator: Operator, name: str) -> None:
+    """A client that tidies its addresses would come to another one."""
+    lab.device()
+
+    refused(operator.send("PATCH", "device-1/", json={"name": name}), 400, "is not . or ..")
+    refused(operator.factory("POST", "device-groups/", json={"name": name}), 400, "is not . or ..")

@@ -412,3 +412,47 @@ def test_a_token_that_cannot_be_used_is_refused(
     assert PIN not in said
     with pytest.raises(FactoryError, match="not configured"):
         fresh.certs()
+
+
+def test_a_key_of_the_same_id_is_in_nobodys_way(fresh: Keys, token: list[str]) -> None:
+    """Which of two a module lists first is a matter of luck. Where it comes later, that is said."""
+    command = ["pkcs11-tool", "--module", token[1], "--token-label", token[3], "--login"]
+    command += ["--pin", PIN, "--keypairgen", "--key-type", "EC:prime256v1", "--id", "01"]
+    for number in range(4):
+        subprocess.run([*command, "--label", f"mine-{number}"], check=True, capture_output=True)
+
+    fresh.run("ca", "create", *token)
+    fresh.run("ca", "rotate-tls", *token)
+
+    another = [*command[:-1], "02", "--label", "mine-4"]
+    subprocess.run(another, check=True, capture_output=True)
+    assert "several keys have the id 02" in fresh.refused("ca", "rotate-tls", *token)
+
+
+def test_a_create_that_is_refused_leaves_nothing(
+    fresh: Keys, token: list[str], tmp_path: Path
+) -> None:
+    """Neither a file nor a key in the token: the second try must not stumble over the first."""
+    fresh.mine.mkdir()
+    (fresh.mine / "local-ca.pem").write_text("somebody's CA")
+
+    for options in ([], token):
+        assert "local-ca.pem is there already" in fresh.refused("ca", "create", *options)
+        assert {"local-ca.pem"} == set(fresh.files())
+
+    (fresh.mine / "local-ca.pem").unlink()
+    fresh.run("ca", "create", *token)
+
+
+def test_a_device_ca_that_is_refused_leaves_nothing(
+    keys: Keys, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Signed by the root of another factory."""
+    other = Factory.create(tmp_path / "other", "other")
+    wrong = Keys(keys.factory, other.paths.pki, capsys)
+    before = wrong.files()
+
+    for _ in range(2):
+        said = wrong.refused("ca", "add-device-ca", "--local-ca", "--local-ca-filename", "s.pem")
+        assert "not signed by the factory's root" in said
+        assert before == wrong.files()

@@ -127,7 +127,7 @@ def test_a_server_takes_as_many_files_as_it_may() -> None:
     """The usual limit of a shell is 1,024; what is allowed beyond it only has to be asked for."""
     program = (
         "import resource\n"
-        "from fioagent.factory.server import open_files\n"
+        "from fioagent.factory.servers.server import open_files\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 2000))\n"
         "print(open_files(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -374,6 +374,9 @@ def test_a_certificate_that_the_gateway_would_not_take(lab: Lab, operator: Opera
     foreign = lab.credential(UUID, ca="foreign-ca")
     refused(adopt(operator, foreign), 400, "not by a device CA of the factory")
     refused(adopt(operator, lab.credential(UUID, expired=True)), 400, "it has expired")
+    lab.clock.tick(-300 * 86400)
+    refused(adopt(operator, lab.credential(UUID)), 400, "it is not valid yet")
+    lab.clock.tick(300 * 86400)
     server = lab.credential(UUID, purpose=x509.ExtendedKeyUsage([x509.OID_SERVER_AUTH]))
     refused(adopt(operator, server), 400, "it is not for TLS clients")
     root = {"client.pem": lab.factory.paths.root.read_text()}
@@ -470,11 +473,17 @@ def test_without_a_token_of_its_own_sign_knows_no_devices(plant: Lab, sota: Path
 
 
 def test_no_answer_or_log_has_a_token(lab: Lab, operator: Operator, tool: RegisterTool) -> None:
+    """Neither the device's, nor what it asked for it with, nor the operator's own."""
     tool.api_token, tool.oauth_base = "", f"{lab.urls.api}/oauth"
     tool.wait = lambda shown: _say(operator, shown, approved=True)
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        tool.run()
+    tool.run()
 
+    given = base64.b64decode(tool.headers["Authorization"].split()[1]).decode()
+    secrets = [given, tool.shown["device_code"], lab.factory.paths.api_token.read_text().strip()]
     logs = "".join(log.read_text() for log in lab.factory.paths.log.iterdir())
-    assert tool.shown["device_code"] not in logs + said.getvalue()
+    shown = [operator.factory("GET", "oauth/"), operator.send("GET", "")]
+    shown += [operator.send("GET", f"{known(lab)[0]}/"), operator.ask("GET", "/control/view")]
+    assert [200] * 4 == [answer.status_code for answer in shown]
+    everything = "".join([logs, *(answer.text for answer in shown)])
+    assert "POST /oauth/token" in logs
+    assert not [secret for secret in secrets if secret in everything]

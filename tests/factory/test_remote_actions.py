@@ -19,7 +19,11 @@ def test_a_run_from_its_beginning_to_its_artifacts(lab: Lab) -> None:
     ended = device.send(
         "PUT",
         f"/tests/{ID}",
-        json={"status": "PASSED", "details": "fine", "artifacts": ["console.log", "a b.txt"]},
+        json={
+            "status": "PASSED",
+            "details": "fine",
+            "artifacts": ["console.log", "a b.txt", "a/b.txt"],
+        },
     )
 
     assert (201, ID) == (begun.status_code, begun.text)
@@ -29,6 +33,8 @@ def test_a_run_from_its_beginning_to_its_artifacts(lab: Lab) -> None:
     path = where["a b.txt"]["url"].removeprefix(lab.urls.gateway)
     assert f"/tests/{ID}/a%20b.txt" == path
     assert (200, "OK") == ((sent := device.send("PUT", path, data=b"1")).status_code, sent.text)
+    path = where["a/b.txt"]["url"].removeprefix(lab.urls.gateway)
+    assert 200 == device.send("PUT", path, data=b"2").status_code
     (run,) = lab.factory.remote_actions("device-1")
     assert (ID, "diag", "t", "PASSED", "fine") == (
         run.id,
@@ -37,7 +43,7 @@ def test_a_run_from_its_beginning_to_its_artifacts(lab: Lab) -> None:
         run.status,
         run.details,
     )
-    assert {"console.log": None, "a b.txt": b"1"} == run.artifacts
+    assert {"console.log": None, "a b.txt": b"1", "a/b.txt": b"2"} == run.artifacts
 
 
 def test_an_id_is_made_where_none_is_given(lab: Lab) -> None:

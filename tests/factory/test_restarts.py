@@ -10,6 +10,7 @@ import random
 import re
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -296,6 +297,25 @@ def test_an_answer_is_on_the_disk_before_it_is_given(unserved: Factory, tmp_path
     assert done[-1] in {"fsync", "fdatasync"}
 
 
+def test_a_key_is_on_the_disk_before_its_certificate_is_asked_for(
+    unserved: Factory, tmp_path: Path
+) -> None:
+    """Else a power cut would leave a gateway with a certificate and no key."""
+    needs.root_and("strace")
+    log = tmp_path / "calls"
+    calls = ["strace", "-f", "-y", "-e", "trace=openat,fsync,fdatasync", "-o", str(log)]
+    command = [sys.executable, "-m", "fioagent.factory", "keys", "ca", "rotate-tls"]
+    directories = [str(unserved.paths.directory), str(unserved.paths.pki)]
+
+    subprocess.run([*calls, *command, *directories], check=True, capture_output=True)
+
+    told = log.read_text()
+    (key,) = re.findall(r"/cloud/(tls-\w+\.key)\", O_WRONLY", told)
+    key_synced = told.index(f"/cloud/{key}>)")
+    name_synced = told.index("/cloud>)", key_synced)
+    assert name_synced < told.rindex("factory.db-wal>)")
+
+
 def test_a_server_waits_for_the_one_before_it_to_be_gone(unserved: Factory, tmp_path: Path) -> None:
     """What was told to stop, or killed, has the directory or a port for a moment more."""
     needs.root_and("strace")
@@ -359,6 +379,7 @@ def test_a_full_disk_is_answered_500_changes_nothing_and_passes(
         with closing(Client(factory, factory.urls(), credential)) as device:
             assert 201 == device.patch_config(device.public_key, one="1", other="1").status_code
             before = Known.found(factory, "device-1")
+            factory.add_fault("slow", delay=0.1, path="/device")
             _fill(small_disk / "filler")
 
             large = {"one": "2" * 90_000, "other": "2"}
@@ -366,6 +387,8 @@ def test_a_full_disk_is_answered_500_changes_nothing_and_passes(
 
             assert {500} == {answer.status_code for answer in refused}
             assert "disk is full" in refused[0].json()["message"]
+            # A fault that cannot be counted does not act: the request itself says what is wrong.
+            assert "disk is full" in device.get("/device", x_ats_target="x").json()["message"]
             assert before == Known.found(factory, "device-1")
             for _ in range(ANSWERED):
                 assert 404 == device.get("/nowhere").status_code

@@ -266,3 +266,20 @@ def test_a_second_rotation_denies_both_former_keys(lab: Lab) -> None:
 
     assert [403, 403, 200] == [c.get("/device").status_code for c in (first, second, third)]
     assert 2 == len(lab.factory.device("device-1").denied)
+
+
+def test_a_lock_that_is_taken_back_forgets_what_was_before_it(lab: Lab) -> None:
+    """The device announces its own key; at the next lock its values are those of then."""
+    lab.factory.set_knob("second_lock", "replace")
+    lab.factory.set_knob("config_while_locked", "old")
+    device, other = lab.device(), lab.client(lab.credential())
+    lab.factory.set_config("device-1", {"greeting": b"one"}, plain=True)
+    device.announce(other.public_key)
+    assert 201 == device.patch_config(other.public_key, greeting="patched").status_code
+
+    assert 200 == device.announce(device.public_key).status_code
+
+    assert lab.factory.device("device-1").next_public_key_pem is None
+    lab.factory.set_config("device-1", {"greeting": b"two"}, plain=True)
+    device.announce(other.public_key)
+    assert "two" == device.get("/config").json()["greeting"]["Value"]

@@ -18,28 +18,20 @@ from fioagent.factory.cli.main import main
 from fioagent.factory.fleet import devices
 from fioagent.factory.fleet.events import ROTATION
 from fioagent.factory.knobs import KNOBS
-from fioagent.factory.page.document import DEVICES_SHOWN
+from fioagent.factory.page.document import DEVICES_SHOWN, ROTATIONS_SHOWN
 from fioagent.factory.page.static import FILES
 from fioagent.factory.pki.certificates import key_digest
 from tests.factory.conftest import Lab
+from tests.factory.operator import Operator
 from tests.factory.peers import TIMEOUT_S, csr, subject
 from tests.factory.test_events import TIME, event
 
 
-class Operator:
-    """Somebody with the token."""
+class Viewer(Operator):
+    """Somebody with the token, who looks at the page."""
 
-    def __init__(self, lab: Lab, session: requests.Session) -> None:
-        self.api = lab.urls.api
-        self._session = session
-        session.trust_env = False
-        session.headers["OSF-TOKEN"] = lab.factory.paths.api_token.read_text().strip()
-
-    def send(self, method: str, path: str, **more: Any) -> requests.Response:
-        return self._session.request(method, self.api + path, timeout=TIMEOUT_S, **more)
-
-    def view(self, find: str = "") -> dict[str, Any]:
-        answer = self.send("GET", "/control/view", params={"find": find})
+    def view(self, **asked: str) -> dict[str, Any]:
+        answer = self.ask("GET", "/control/view", params=asked)
         assert answer.status_code == 200
         shown: dict[str, Any] = answer.json()
         return shown
@@ -55,16 +47,16 @@ class Operator:
         return rotation
 
     def looks_again(self, tag: str) -> int:
-        return self.send("GET", "/control/view", headers={"If-None-Match": tag}).status_code
+        return self.ask("GET", "/control/view", headers={"If-None-Match": tag}).status_code
 
     def tag(self) -> str:
-        return self.send("GET", "/control/view").headers["ETag"]
+        return self.ask("GET", "/control/view").headers["ETag"]
 
 
 @pytest.fixture
-def operator(lab: Lab) -> Iterator[Operator]:
+def operator(lab: Lab) -> Iterator[Viewer]:
     with requests.Session() as session:
-        yield Operator(lab, session)
+        yield Viewer(lab.factory, lab.urls, session)
 
 
 def step(number: int, name: str, *, identifier: str = "certs-1", **inner: Any) -> dict[str, Any]:
@@ -74,7 +66,7 @@ def step(number: int, name: str, *, identifier: str = "certs-1", **inner: Any) -
 # --- devices and certificates ---
 
 
-def test_a_device_is_shown_with_its_key_certificate_and_lock(lab: Lab, operator: Operator) -> None:
+def test_a_device_is_shown_with_its_key_certificate_and_lock(lab: Lab, operator: Viewer) -> None:
     """The certificate is the one that it came with."""
     device = lab.device()
     lab.factory.set_group("device-1", "blue")
@@ -96,7 +88,7 @@ def test_a_device_is_shown_with_its_key_certificate_and_lock(lab: Lab, operator:
     assert "CN=device-1, OU=lab-factory" == shown["certificate"]["subject"]
 
 
-def test_a_lock_that_has_lapsed_is_no_lock(lab: Lab, operator: Operator) -> None:
+def test_a_lock_that_has_lapsed_is_no_lock(lab: Lab, operator: Viewer) -> None:
     """And whoever looked while it held is told, although nothing was written since."""
     lab.factory.set_knob("lock_lifetime_s", "60")
     lab.device().announce(lab.credential().public_key)
@@ -110,7 +102,7 @@ def test_a_lock_that_has_lapsed_is_no_lock(lab: Lab, operator: Operator) -> None
 
 
 def test_the_certificates_of_the_factory_are_shown_with_the_devices_below_them(
-    lab: Lab, operator: Operator
+    lab: Lab, operator: Viewer
 ) -> None:
     lab.device()
     for number in (2, 3):
@@ -130,7 +122,7 @@ def test_the_certificates_of_the_factory_are_shown_with_the_devices_below_them(
     assert root.not_valid_after_utc.timestamp() == shown[0]["not-after"]
 
 
-def test_of_many_devices_the_newest_are_shown(lab: Lab, operator: Operator) -> None:
+def test_of_many_devices_the_newest_are_shown(lab: Lab, operator: Viewer) -> None:
     """In the order in which they came, and as many as a page can bear."""
     key = lab.device("device-0").get("/device").json()["pubkey"]
     with lab.factory.store.write() as db:
@@ -144,7 +136,7 @@ def test_of_many_devices_the_newest_are_shown(lab: Lab, operator: Operator) -> N
     assert ["device-003", f"device-{DEVICES_SHOWN + 2}"] == [uuids[0], uuids[-1]]
 
 
-def test_a_disabled_ca_and_a_fault_are_shown(lab: Lab, operator: Operator) -> None:
+def test_a_disabled_ca_and_a_fault_are_shown(lab: Lab, operator: Viewer) -> None:
     """What an operator has done, in the next look."""
     online = str(lab.factory.authority("online-ca").certificate.serial_number)
     arguments = [str(lab.factory.paths.directory), str(lab.factory.paths.pki)]
@@ -161,7 +153,7 @@ def test_a_disabled_ca_and_a_fault_are_shown(lab: Lab, operator: Operator) -> No
     ]
 
 
-def test_a_fault_that_acts_is_something_new(lab: Lab, operator: Operator) -> None:
+def test_a_fault_that_acts_is_something_new(lab: Lab, operator: Viewer) -> None:
     device = lab.device()
     lab.factory.add_fault("status", status=503, path="/config", times=2)
     tag = operator.tag()
@@ -173,13 +165,13 @@ def test_a_fault_that_acts_is_something_new(lab: Lab, operator: Operator) -> Non
     assert (1, False) == (fault["hits"], fault["spent"])
 
 
-def test_devices_are_found_by_uuid_and_group(lab: Lab, operator: Operator) -> None:
+def test_devices_are_found_by_uuid_and_group(lab: Lab, operator: Viewer) -> None:
     for number in range(3):
         lab.device(f"device-{number}")
     lab.factory.set_group("device-2", "Blue")
 
     for find, expected in (("", 3), ("DEVICE-1", 1), ("blue", 1), ("%", 0)):
-        view = operator.view(find)
+        view = operator.view(find=find)
         assert (expected, expected, 3) == (
             len(view["devices"]),
             view["devices-found"],
@@ -190,7 +182,7 @@ def test_devices_are_found_by_uuid_and_group(lab: Lab, operator: Operator) -> No
 # --- rotations ---
 
 
-def test_a_rotation_is_told_step_by_step(lab: Lab, operator: Operator) -> None:
+def test_a_rotation_is_told_step_by_step(lab: Lab, operator: Viewer) -> None:
     """Asked for, running, failing for a while, with the new key, over."""
     device = lab.device()
     said: list[dict[str, Any]] = []
@@ -217,21 +209,21 @@ def test_a_rotation_is_told_step_by_step(lab: Lab, operator: Operator) -> None:
     assert {"name": ROTATION[1], "at": TIME, "success": False, "details": "no way"} == failed
 
 
-def test_a_rotation_that_failed_says_so(lab: Lab, operator: Operator) -> None:
+def test_a_rotation_that_failed_says_so(lab: Lab, operator: Viewer) -> None:
     words = [step(0, ROTATION[0]), step(1, ROTATION[6], success=False, details="refused")]
     lab.device().send("POST", "/events", json=words)
 
     assert ("failed", []) == (operator.rotation()["state"], operator.rotation()["to-come"])
 
 
-def test_an_update_of_the_target_is_no_rotation(lab: Lab, operator: Operator) -> None:
+def test_an_update_of_the_target_is_no_rotation(lab: Lab, operator: Viewer) -> None:
     update = step(0, "EcuInstallationStarted", identifier="42-17")
     assert 200 == lab.device().send("POST", "/events", json=[update]).status_code
 
     assert ([], None) == (operator.view()["rotations"], operator.device()["rotation"])
 
 
-def test_the_requests_of_the_device_are_beside_its_words(lab: Lab, operator: Operator) -> None:
+def test_the_requests_of_the_device_are_beside_its_words(lab: Lab, operator: Viewer) -> None:
     """At both servers, in order, of this device alone, and none from before it began."""
     device = lab.device()
     identifier = lab.factory.rotate_certs("device-1")
@@ -265,19 +257,19 @@ def test_the_requests_of_the_device_are_beside_its_words(lab: Lab, operator: Ope
     ids=["offset", "type", "nan", "text"],
 )
 def test_whatever_a_device_writes_the_view_is_json(
-    lab: Lab, operator: Operator, bad: dict[str, Any]
+    lab: Lab, operator: Viewer, bad: dict[str, Any]
 ) -> None:
     body = json.dumps([{**event(1), **bad}])
     assert 200 == lab.device().send("POST", "/events", data=body).status_code
 
-    answer = operator.send("GET", "/control/view")
+    answer = operator.ask("GET", "/control/view")
 
     assert 200 == answer.status_code
     json.loads(answer.content, parse_constant=pytest.fail)
     assert len(answer.content) < 40_000
 
 
-def test_a_device_that_writes_without_end_is_cut_short(lab: Lab, operator: Operator) -> None:
+def test_a_device_that_writes_without_end_is_cut_short(lab: Lab, operator: Viewer) -> None:
     device = lab.device()
     for begin in range(0, 600, 200):
         many = [step(number, f"step {number}") for number in range(begin, begin + 200)]
@@ -291,7 +283,7 @@ def test_a_device_that_writes_without_end_is_cut_short(lab: Lab, operator: Opera
 # --- an idle page ---
 
 
-def test_nothing_new_is_a_304_that_no_log_tells(lab: Lab, operator: Operator) -> None:
+def test_nothing_new_is_a_304_that_no_log_tells(lab: Lab, operator: Viewer) -> None:
     """Whoever looks each second sees each change, and leaves no line for each look."""
     device = lab.device()
     lab.factory.clear_requests()
@@ -304,7 +296,7 @@ def test_nothing_new_is_a_304_that_no_log_tells(lab: Lab, operator: Operator) ->
     )
     for change in changes:
         tag = operator.tag()
-        answer = operator.send("GET", "/control/view", headers={"If-None-Match": tag})
+        answer = operator.ask("GET", "/control/view", headers={"If-None-Match": tag})
         assert (304, b"") == (answer.status_code, answer.content)
 
         change()
@@ -329,7 +321,7 @@ def test_a_tag_of_another_run_is_no_tag(unserved: Factory) -> None:
 # --- the buttons ---
 
 
-def test_every_knob_is_shown_and_can_be_turned(lab: Lab, operator: Operator) -> None:
+def test_every_knob_is_shown_and_can_be_turned(lab: Lab, operator: Viewer) -> None:
     for shown in operator.view()["knobs"]:
         known = KNOBS[shown["name"]]
         assert (known.default, known.meaning) == (shown["default"], shown["meaning"])
@@ -337,12 +329,12 @@ def test_every_knob_is_shown_and_can_be_turned(lab: Lab, operator: Operator) -> 
         assert shown["values"] == (None if known.values is None else values)
 
         body = {"value": values[-1]}
-        answer = operator.send("PUT", f"/control/knobs/{shown['name']}", json=body)
+        answer = operator.ask("PUT", f"/control/knobs/{shown['name']}", json=body)
 
         assert (200, values[-1]) == (answer.status_code, lab.factory.knob(shown["name"]))
     assert len(KNOBS) == len(operator.view()["knobs"])
 
-    assert 200 == operator.send("DELETE", "/control/knobs").status_code
+    assert 200 == operator.ask("DELETE", "/control/knobs").status_code
     assert {name: knob.default for name, knob in KNOBS.items()} == dict(lab.factory.knobs())
 
 
@@ -364,11 +356,11 @@ def test_every_knob_is_shown_and_can_be_turned(lab: Lab, operator: Operator) -> 
     ],
 )
 def test_a_knob_that_cannot_be_turned_stays(
-    lab: Lab, operator: Operator, name: str, body: bytes, status: int
+    lab: Lab, operator: Viewer, name: str, body: bytes, status: int
 ) -> None:
     before = dict(lab.factory.knobs())
 
-    answer = operator.send("PUT", f"/control/knobs/{name}", data=body)
+    answer = operator.ask("PUT", f"/control/knobs/{name}", data=body)
 
     assert (status, {"message"}) == (answer.status_code, set(answer.json()))
     assert len(answer.content) < 1000
@@ -376,7 +368,7 @@ def test_a_knob_that_cannot_be_turned_stays(
 
 
 def test_the_largest_number_of_each_knob_leaves_the_servers_working(
-    lab: Lab, operator: Operator
+    lab: Lab, operator: Viewer
 ) -> None:
     device = lab.device()
     for name in [name for name, knob in KNOBS.items() if knob.values is None]:
@@ -385,13 +377,13 @@ def test_the_largest_number_of_each_knob_leaves_the_servers_working(
     assert 200 == device.get("/device").status_code
     enrolled = device.enrol(base64.b64encode(csr(subject("device-1"), lab.credential().key)))
     assert 200 == enrolled.status_code
-    assert 200 == operator.send("GET", "/control/view").status_code
+    assert 200 == operator.ask("GET", "/control/view").status_code
 
 
-def test_the_button_asks_for_a_rotation_as_fioctl_does(lab: Lab, operator: Operator) -> None:
+def test_the_button_asks_for_a_rotation_as_fioctl_does(lab: Lab, operator: Viewer) -> None:
     device = lab.device()
 
-    answer = operator.send("POST", "/control/devices/device-1/rotate")
+    answer = operator.ask("POST", "/control/devices/device-1/rotate")
 
     assert 201 == answer.status_code
     by_button = device.get("/config").json()["fio-rotate-certs"]
@@ -399,11 +391,11 @@ def test_the_button_asks_for_a_rotation_as_fioctl_does(lab: Lab, operator: Opera
     assert device.get("/config").json()["fio-rotate-certs"] == by_button
 
 
-def test_a_rotation_that_cannot_be_asked_for(lab: Lab, operator: Operator) -> None:
+def test_a_rotation_that_cannot_be_asked_for(lab: Lab, operator: Viewer) -> None:
     """Of a device that is not there, or that is between two keys."""
-    missing = operator.send("POST", "/control/devices/device-1/rotate")
+    missing = operator.ask("POST", "/control/devices/device-1/rotate")
     lab.device().announce(lab.credential().public_key)
-    locked = operator.send("POST", "/control/devices/device-1/rotate")
+    locked = operator.ask("POST", "/control/devices/device-1/rotate")
 
     assert (404, 409) == (missing.status_code, locked.status_code)
     assert "is locked" in locked.json()["message"]
@@ -440,14 +432,14 @@ def test_the_page_is_for_everybody_and_the_view_is_not(lab: Lab) -> None:
     assert "403" == lab.factory.knob("old_key")
 
 
-def test_no_file_but_the_pages_own_can_be_had(lab: Lab, operator: Operator) -> None:
+def test_no_file_but_the_pages_own_can_be_had(lab: Lab, operator: Viewer) -> None:
     for path in ("/index.html", "/static.py", "/../static.py", "/%2e%2e/static.py", "/page/"):
-        assert 404 == operator.send("GET", path).status_code
+        assert 404 == operator.ask("GET", path).status_code
 
 
-def test_the_page_runs_its_own_scripts_alone_and_in_no_frame(lab: Lab, operator: Operator) -> None:
+def test_the_page_runs_its_own_scripts_alone_and_in_no_frame(lab: Lab, operator: Viewer) -> None:
     for path in ("/", "/page.js", "/control/view", "/control/nothing"):
-        headers = operator.send("GET", path).headers
+        headers = operator.ask("GET", path).headers
         policy = {
             part.split()[0]: part.split()[1:]
             for part in headers["Content-Security-Policy"].split(";")
@@ -457,7 +449,7 @@ def test_the_page_runs_its_own_scripts_alone_and_in_no_frame(lab: Lab, operator:
         assert "nosniff" == headers["X-Content-Type-Options"]
         assert "DENY" == headers["X-Frame-Options"]
         assert "no-referrer" == headers["Referrer-Policy"]
-    assert "no-store" == operator.send("GET", "/control/view").headers["Cache-Control"]
+    assert "no-store" == operator.ask("GET", "/control/view").headers["Cache-Control"]
     page = requests.get(lab.urls.api, timeout=TIMEOUT_S).text
     assert "<script>" not in page
     assert "style=" not in page
@@ -503,3 +495,29 @@ def test_a_name_that_a_stranger_may_have_pointed_here_gets_nothing(
         connection.request("GET", path, headers=headers)
         assert (200 if is_served else 421) == connection.getresponse().status, path
         connection.close()
+
+
+def test_a_group_that_is_asked_hides_no_rotation_under_way(lab: Lab, operator: Viewer) -> None:
+    """And the one that somebody has chosen is there, however many came after it."""
+    for number in range(ROTATIONS_SHOWN + 1):
+        lab.device(f"device-{number}").send(
+            "POST", "/events", json=[step(1, "CertRotationStarted")]
+        )
+        lab.clock.tick()
+        lab.factory.set_group(f"device-{number}", "till")
+    running = lab.device("running")
+    running.send("POST", "/events", json=[step(1, "CertRotationStarted", identifier="certs-9")])
+
+    lab.factory.rotate_certs("", group="till", rotation_id="certs-2")
+
+    shown = operator.view()["rotations"]
+    assert ROTATIONS_SHOWN == len(shown)
+    assert {"asked", "running"} == {each["state"] for each in shown}
+    assert ("running", "certs-9") in {(each["device"], each["id"]) for each in shown}
+    assert ("device-0", "certs-1") not in {(each["device"], each["id"]) for each in shown}
+    chosen = operator.view(rotation="device-0/certs-1")["rotations"][-1]
+    assert ("device-0", "certs-1", "running") == (chosen["device"], chosen["id"], chosen["state"])
+    asked = operator.view(rotation="device-0/certs-2")["rotations"]
+    assert ("device-0", "certs-2") in {(each["device"], each["id"]) for each in asked}
+    for none in ("device-0/certs-3", "nobody/certs-1", "device-0", "/"):
+        assert ROTATIONS_SHOWN == len(operator.view(rotation=none)["rotations"])

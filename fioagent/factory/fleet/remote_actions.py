@@ -82,7 +82,7 @@ def end(db: sqlite3.Connection, device: Device, knobs: Mapping[str, str], now: f
         200,
         {
             name: {
-                "url": f"{where}/{quote(name, safe='')}",
+                "url": f"{where}/{quote(name)}",
                 "content-type": mimetypes.guess_type(name)[0] or "application/octet-stream",
             }
             for name in names

@@ -16,9 +16,9 @@ from fioagent.factory.pki.certificates import load_key, new_key, private_pem, pu
 from fioagent.factory.pki.forms import write_new
 
 KEY_FILE: Final = "factory_ca.key"
-# fioctl's builds agree on the label and not on the id, so the label finds it.
+# fioctl's builds agree on the label and not on the id, so the label finds it. pkcs11-tool signs
+# by an id only.
 KEY_LABEL: Final = "root-ca"
-KEY_ID: Final = "01"
 
 
 class RootKey(Protocol):
@@ -74,23 +74,45 @@ class TokenKey:
 
     def create(self, directory: Path) -> ec.EllipticCurvePrivateKey:
         token = self._token(directory)
-        if any(field_of(block, "label") == KEY_LABEL for block in token.blocks()):
+        blocks = token.blocks()
+        if any(field_of(block, "label") == KEY_LABEL for block in blocks):
             raise FactoryError(
                 f"cannot create the root's key: the token {self.token_label!r} has a key"
                 f" {KEY_LABEL!r} already",
                 "hint: take another token; a root's key is never overwritten",
             )
-        token.make_key(KEY_ID, KEY_LABEL)
-        return HsmKey(token, KEY_LABEL, "--label")  # the id may be that of another key as well
-
-    def discard(self, directory: Path) -> None:
-        for kind in ("privkey", "pubkey"):
-            self._token(directory).tool("--delete-object", "--type", kind, "--label", KEY_LABEL)
+        taken = {field_of(block, "ID") for block in blocks}
+        free = (f"{number:02x}" for number in range(1, 256))
+        return token.make_key(next(each for each in free if each not in taken), KEY_LABEL)
 
     def load(self, directory: Path, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey:
-        key = HsmKey(self._token(directory), KEY_LABEL, "--label")
+        token = self._token(directory)
+        key = HsmKey(token, self._id(token))
         _check_fits(key, certificate, f"the key {KEY_LABEL!r} of the token {self.token_label!r}")
         return key
+
+    def discard(self, directory: Path) -> None:
+        token = self._token(directory)
+        identifier = self._id(token)
+        for kind in ("privkey", "pubkey"):
+            token.tool("--delete-object", "--type", kind, "--id", identifier)
+
+    def _id(self, token: Hsm) -> str:
+        """Of the key; no other may have it."""
+        keys = [block for block in token.blocks() if block.startswith("Private Key")]
+        ids = [field_of(block, "ID") for block in keys]
+        ours = [field_of(block, "ID") for block in keys if field_of(block, "label") == KEY_LABEL]
+        if not ours:
+            raise FactoryError(
+                f"cannot sign: the token {self.token_label!r} has no key {KEY_LABEL!r}"
+            )
+        if ids.count(ours[0]) > 1:
+            raise FactoryError(
+                f"cannot sign: in the token {self.token_label!r} several keys have the id"
+                f" {ours[0]} of {KEY_LABEL!r}, and pkcs11-tool cannot tell them apart",
+                "hint: give the others another id: pkcs11-tool --set-id",
+            )
+        return ours[0]
 
     def _token(self, directory: Path) -> Hsm:
         need({"pkcs11-tool": "opensc"})
