@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import json
+from functools import partial
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from fioagent.agent import Agent
 from fioagent.factory.pki import certificates
 from fioagent.http import Response
 from fioagent.rotation.rotator import Outcome, Result
-from tests.crash.disk_rotation import DISK, STORAGE, Rotation, opened, unwatched
-from tests.crash.servers import EST_URL, Servers, public_pem
+from tests.crash.disk_rotation import DISK, STORAGE, Rotation, SetUp, opened, unwatched
+from tests.crash.fioconfig import Fioconfig
+from tests.crash.servers import Servers
 
 ID: Final = "certs-1"
 
@@ -28,7 +25,7 @@ def rotate(agent: Agent, identifier: str = ID) -> Outcome:
     return agent.rotate(now=True, est_url=None, rotation_id=identifier, watch=unwatched)
 
 
-rotate_next = functools.partial(rotate, identifier="certs-2")
+rotate_next = partial(rotate, identifier="certs-2")
 
 
 def check_in(agent: Agent) -> Outcome:
@@ -107,29 +104,24 @@ def distrusted(servers: Servers) -> None:
     servers.second_lock = "replace"
 
 
-def begun_by_fioconfig(servers: Servers) -> None:
-    """It has its certificate, has locked, and keeps its new key in its state file alone."""
-    key = certificates.new_key()
-    peer = x509.load_pem_x509_certificate(DISK.read(f"{STORAGE}/client.pem"))
-    request = (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(peer.subject)
-        .add_extension(certificates.CLIENT_AUTH, critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    encoded = base64.b64encode(request.public_bytes(Encoding.DER))
-    answer = servers.answer("est", peer, "POST", "/simplereenroll", encoded)
-    (issued,) = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer.body))
-    body = json.dumps({"next_pubkey": public_pem(issued)}).encode()
-    _expect_status(servers.answer("gateway", peer, "PATCH", "/device", body), 200)
-    state = {
-        "RotationId": ID,
-        "StepIdx": 2,
-        "EstServer": EST_URL,
-        "NewKey": certificates.private_pem(key).decode(),
-        "NewCert": certificates.certificate_pem(issued).decode(),
-    }
-    DISK.replace(f"{STORAGE}/cert-rotation.state", json.dumps(state).encode())
+def reverted_once(servers: Servers) -> None:
+    """A rotation came back to its old pair; then the gateway trusts the CA again."""
+    distrusted(servers)
+    with opened(servers) as agent:
+        _expect(rotate(agent), Result.FAILED)
+    servers.distrusted = []
+
+
+def after_a_first(set_up: SetUp, servers: Servers) -> None:
+    """On a device that has rotated before."""
+    rotated_once(servers)
+    set_up(servers)
+
+
+def by_fioconfig(steps: int, servers: Servers) -> None:
+    """It was removed after so many of its steps, with its new key in its state file."""
+    leaf = x509.load_pem_x509_certificate(DISK.read(f"{STORAGE}/client.pem"))
+    Fioconfig(DISK, servers, STORAGE, leaf).do(steps)
 
 
 def _stopped_at(method: str, path: str, servers: Servers) -> None:
@@ -164,11 +156,6 @@ def _expect(outcome: Outcome, result: Result) -> None:
         raise AssertionError(f"set-up ended with {outcome.result.value}: {outcome.message}")
 
 
-def _expect_status(answer: Response, status: int) -> None:
-    if answer.status != status:
-        raise AssertionError(f"set-up was answered {answer.status}: {answer.body!r}")
-
-
 DONE, FAILED = Result.COMPLETED, Result.FAILED
 SCENARIOS: Final = (
     Rotation("first rotation", registered, rotate, rotate, DONE),
@@ -181,5 +168,33 @@ SCENARIOS: Final = (
     Rotation("superseded before the lock", waiting_for_est, rotate_next, rotate_next, DONE),
     Rotation("superseded after the lock", locked, rotate_next, rotate_next, DONE),
     Rotation("cancelled", waiting_for_est, cancel, cancel_unless_over, Result.CANCELLED),
-    Rotation("fioconfig's taken over", begun_by_fioconfig, rotate, rotate, DONE),
+    Rotation("fioconfig's, locked", partial(by_fioconfig, 2), rotate, rotate, DONE),
+)
+# The same ways again from other beginnings: in the full run only.
+MORE: Final = (
+    Rotation("rotation after a way back", reverted_once, rotate_next, rotate_next, DONE),
+    Rotation(
+        "second rotation reverted",
+        partial(after_a_first, forgotten),
+        rotate,
+        rotate_unless_over,
+        FAILED,
+    ),
+    Rotation(
+        "second rotation superseded before the lock",
+        partial(after_a_first, waiting_for_est),
+        rotate_next,
+        rotate_next,
+        DONE,
+    ),
+    Rotation(
+        "second rotation superseded after the lock",
+        partial(after_a_first, locked),
+        rotate_next,
+        rotate_next,
+        DONE,
+    ),
+    Rotation("fioconfig's, enrolled", partial(by_fioconfig, 1), rotate, rotate, DONE),
+    Rotation("fioconfig's, not switched", partial(by_fioconfig, 4), rotate, rotate, DONE),
+    Rotation("fioconfig's, half switched", partial(by_fioconfig, 5), rotate, rotate, DONE),
 )

@@ -13,13 +13,13 @@ from typing import Final
 
 from tests.crash.crew import Depth, workers
 from tests.crash.cuts import Scenario, Tally
-from tests.crash.disk_scenarios import SCENARIOS
+from tests.crash.disk_scenarios import MORE, SCENARIOS
 from tests.crash.report import Row
 
 LAYER = "3 disk states"
 _QUICK: Final = Depth(second=24)
 _QUICK_OF: Final = {"202, then issued": Depth(second=6)}  # one poll is much like the next
-_FULL: Final = Depth(second=None, third=1)
+_FULL: Final = Depth(second=None, third=2)
 _TOLD_EVERY_S = 10.0
 
 
@@ -27,7 +27,7 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
     """A row for each scenario; with ``stop_early`` none after the first failure."""
     rows: list[Row] = []
     with workers(jobs) as crew:
-        for scenario in SCENARIOS:
+        for scenario in (*SCENARIOS, *MORE) if full else SCENARIOS:
             started = time.monotonic()
             told, known, tally = started, 0, Tally()
             depth = _FULL if full else _QUICK_OF.get(scenario.name, _QUICK)

@@ -15,24 +15,24 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from fioagent.factory.pki import certificates
+from fioagent.ports import Disk
 from tests.crash import look
-from tests.crash.servers import EST_URL
+from tests.crash.servers import EST_URL, Servers
 from tests.crash.simulated import Simulation, in_memory, sealed_config
 
 _SUFFIX: Final = "183492017"  # os.CreateTemp puts a number in place of the star
 
 
 class Fioconfig:
-    """One rotation of it, by the live pair of ``device``."""
+    """One rotation of it, by the live certificate ``leaf``."""
 
-    def __init__(self, device: Simulation) -> None:
-        self.device = device
+    def __init__(self, disk: Disk, servers: Servers, storage: str, leaf: x509.Certificate) -> None:
+        self.disk = disk
+        self.servers = servers
+        self.storage = storage
+        self.leaf = leaf
         self.key = certificates.new_key()
         self.public_pem = certificates.public_pem(self.key.public_key())
-        found = look.at(device.disk, device.storage)
-        _, leaf = found.pair(*found.live)
-        assert leaf is not None
-        self.leaf = leaf
         self.state: dict[str, Any] = {
             "RotationId": "certs-1",
             "StepIdx": 0,
@@ -78,36 +78,43 @@ class Fioconfig:
 
     def switch(self) -> None:
         """The pair, then sota.toml; the power fails before config.encrypted."""
-        device = self.device
-        text = device.disk.read(f"{device.storage}/sota.toml").decode()
+        disk, storage = self.disk, self.storage
+        text = disk.read(f"{storage}/sota.toml").decode()
         for stable, name in (("pkey.pem", "NewKey"), ("client.pem", "NewCert")):
-            path = f"{device.storage}/{stable.removesuffix('.pem')}.{_SUFFIX}.pem"
-            device.disk.replace(path, self.state[name].encode())
-            text = text.replace(f'"{device.storage}/{stable}"', f'"{path}"')
-        device.disk.replace(f"{device.storage}/sota.toml", text.encode())
+            path = f"{storage}/{stable.removesuffix('.pem')}.{_SUFFIX}.pem"
+            disk.replace(path, self.state[name].encode())
+            text = text.replace(f'"{storage}/{stable}"', f'"{path}"')
+        disk.replace(f"{storage}/sota.toml", text.encode())
 
     def save(self, step: int) -> None:
         self.state["StepIdx"] = step
-        path = f"{self.device.storage}/cert-rotation.state"
-        self.device.disk.replace(path, json.dumps(self.state).encode(), mode=0o640)
+        path = f"{self.storage}/cert-rotation.state"
+        self.disk.replace(path, json.dumps(self.state).encode(), mode=0o640)
 
     def _send(self, server: str, method: str, path: str, body: bytes) -> bytes:
-        answer = self.device.servers.answer(server, self.leaf, method, path, body)
+        answer = self.servers.answer(server, self.leaf, method, path, body)
         assert answer.status in (200, 201), answer
         return answer.body
 
+    def do(self, steps: int) -> None:
+        """So many of its steps, and then it is gone; 5 is cut in half."""
+        every = (
+            self.enrol,
+            self.lock,
+            self.reseal_config,
+            self.update_device_config,
+            self.switch,
+        )
+        for step in every[:steps]:
+            step()
+        self.save(min(steps, 4))
+
 
 def left_after(steps: int) -> Simulation:
-    """A device on which it has done so many steps, and was then removed; 5 is cut in half."""
-    rotation = Fioconfig(in_memory())
-    every = (
-        rotation.enrol,
-        rotation.lock,
-        rotation.reseal_config,
-        rotation.update_device_config,
-        rotation.switch,
-    )
-    for step in every[:steps]:
-        step()
-    rotation.save(min(steps, 4))
-    return rotation.device
+    """A device on which it has done so many steps, and was then removed."""
+    device = in_memory()
+    found = look.at(device.disk, device.storage)
+    _, leaf = found.pair(*found.live)
+    assert leaf is not None
+    Fioconfig(device.disk, device.servers, device.storage, leaf).do(steps)
+    return device
