@@ -7,6 +7,7 @@ machine has that, as Debian 12; ``test_debian13.py`` runs this file beside 1.9.1
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from fioagent.factory import Factory, Urls
 from fioagent.factory.cli.main import main
 from fioagent.keystore.token import KEY_CLASSES
 from fioagent.keystore.token_key import TokenKey
+from fioagent.rotation.rotator import Result
 from tests.token_world import TokenWorld
 from tests.tokens import tpm_derives, tpm_token
 from tests.world import BUNDLE, SECRET
@@ -54,6 +56,18 @@ def test_the_slots_swap(world: TokenWorld) -> None:
         extracted = world.extracted()
         assert extracted["app-secret"] == SECRET
         assert extracted["certs/ca-bundle.pem"] == BUNDLE
+
+
+@pytest.mark.skipif(not tpm_derives(), reason="this tpm2-pkcs11 does not derive")
+def test_ten_rotations_leave_nothing_in_the_tpm(world: TokenWorld) -> None:
+    """Neither objects of the module, nor what the TPM itself has room for three of."""
+    for day in range(10):
+        at = datetime.now(timezone.utc) + timedelta(days=day)
+        assert world.rotate_at(at, f"certs-{day}").result is Result.COMPLETED
+        assert len(world.token.objects()) == 3
+    for kind in ("handles-loaded-session", "handles-saved-session"):
+        assert world.token.run("tpm2_getcap", kind) == ""
+    assert world.live_ids() == ("01", "03")
 
 
 @pytest.mark.skipif(not tpm_derives(), reason="this tpm2-pkcs11 does not derive")

@@ -10,12 +10,14 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
-from fioagent import cli
+from fioagent import agent, cli
 from fioagent.factory import Factory, Urls
+from fioagent.rotation.rotator import Outcome
 from tests.tokens import LabToken
-from tests.world import BUNDLE, PLAIN, SECRET, Ran
+from tests.world import BUNDLE, PLAIN, SECRET, Ran, StoppedClock
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -65,6 +67,16 @@ class TokenWorld:
 
     def rotate(self, *arguments: str) -> Ran:
         return self.fioagent("rotate", "--now", *arguments)
+
+    def rotate_at(self, at: datetime, identifier: str) -> Outcome:
+        """``fioagent rotate --now``, with a clock that says ``at``."""
+        with (
+            self.token.at_hand(),
+            agent.opened([], self.device.env, clock=StoppedClock(at)) as opened,
+        ):
+            return opened.rotate(
+                now=True, est_url=None, rotation_id=identifier, watch=lambda _: None
+            )
 
     def edit_sota(self, text: str, other: str) -> None:
         path = self.storage / "sota.toml"
