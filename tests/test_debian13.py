@@ -44,7 +44,7 @@ def outcome_of(root: Path, name: str, *options: str) -> str:
 
 def test_a_tpm_rotates(root: Path) -> None:
     """Twice and back, with an encrypted configuration."""
-    assert "4 passed, 1 skipped" in outcome_of(root, "test_tpm.py")
+    assert "6 passed, 1 skipped" in outcome_of(root, "test_tpm.py")
 
 
 def test_a_tpm_stands_power_cuts(root: Path) -> None:

@@ -66,6 +66,13 @@ def test_the_slots_swap(world: TokenWorld) -> None:
     assert world.extracted()["certs/ca-bundle.pem"] == BUNDLE
 
 
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+def test_either_version_of_tls_will_do(world: TokenWorld, version: str) -> None:
+    """They have the key sign different things."""
+    world.give_config()
+    world.check_tls(version)
+
+
 # --- what is not ours ---
 
 

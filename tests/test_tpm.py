@@ -59,6 +59,14 @@ def test_the_slots_swap(world: TokenWorld) -> None:
 
 
 @pytest.mark.skipif(not tpm_derives(), reason="this tpm2-pkcs11 does not derive")
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+def test_either_version_of_tls_will_do(world: TokenWorld, version: str) -> None:
+    """They have the key sign different things."""
+    world.give_config()
+    world.check_tls(version)
+
+
+@pytest.mark.skipif(not tpm_derives(), reason="this tpm2-pkcs11 does not derive")
 def test_ten_rotations_leave_nothing_in_the_tpm(world: TokenWorld) -> None:
     """Neither objects of the module, nor what the TPM itself has room for three of."""
     for day in range(10):

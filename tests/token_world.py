@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from fioagent import agent, cli
 from fioagent.factory import Factory, Urls
@@ -23,6 +24,26 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+OPENSSL_CNF: Final = """\
+openssl_conf = start
+[start]
+ssl_conf = ssl
+[ssl]
+system_default = own
+[own]
+MinProtocol = {version}
+MaxProtocol = {version}
+"""
+# What Python's ssl and this gateway agree on.
+SPOKEN: Final = """\
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+with socket.create_connection(("localhost", int(sys.argv[1]))) as line:
+    print(context.wrap_socket(line).version())
+"""
 
 
 class TokenWorld:
@@ -53,11 +74,11 @@ class TokenWorld:
             code = cli.main(arguments, {**self.device.env, **(environ or {})})
         return Ran(int(code), out.getvalue(), err.getvalue())
 
-    def process(self, *arguments: str) -> Ran:
+    def process(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Ran:
         """The command line in a process of its own."""
         done = subprocess.run(
             [sys.executable, "-m", "fioagent", *arguments],
-            env={**os.environ, **self.token.env, **self.device.env},
+            env={**os.environ, **self.token.env, **self.device.env, **(environ or {})},
             capture_output=True,
             text=True,
             timeout=60,
@@ -124,3 +145,18 @@ class TokenWorld:
             for path in secrets.rglob("*")
             if path.is_file()
         }
+
+    def check_tls(self, version: str) -> None:
+        """Two whole rotations that speak this version alone, ``TLSv1.2`` or ``TLSv1.3``."""
+        settings = self.device.directory / "openssl.cnf"
+        settings.write_text(OPENSSL_CNF.format(version=version))
+        environ = {"OPENSSL_CONF": str(settings)}
+        for ids in (("07", "09"), ("01", "03")):
+            ran = self.process("rotate", "--now", environ=environ)
+            assert ran.code == 0, ran.err
+            assert self.live_ids() == ids
+        command = [sys.executable, "-c", SPOKEN, self.urls.gateway.rpartition(":")[2]]
+        spoken = subprocess.run(
+            command, env={**os.environ, **environ}, capture_output=True, text=True, check=True
+        )
+        assert spoken.stdout == f"{version}\n"
