@@ -210,7 +210,10 @@ def pip(python: str, *wanted: str) -> None:
 
 
 def suites(python: str, wheel: Path, scratch: Path) -> None:
-    """The whole suite in three parts, and the first of them with others; two at a time."""
+    """The whole suite in three parts, and the first of them with others; three at a time.
+
+    Machines that boot leave a processor to others for most of their time.
+    """
     here, counting = sys.version.split()[0], [python, "-m", "coverage", "run"]
     booted, cuts = ([str(TOP / "tests" / name) for name in names] for names in (BOOTED, CUTS))
     quick = [*UNSLOW, f"--ignore={TOP / 'tests' / UNCOUNTED}"]
@@ -221,7 +224,7 @@ def suites(python: str, wheel: Path, scratch: Path) -> None:
         *((each[0], partial(elsewhere, *each, wheel, scratch)) for each in legs()),
     ]
     failed = []
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(3) as pool:
         for (name, _), ended in zip(jobs, [pool.submit(job) for _, job in jobs], strict=True):
             code, output = ended.result()
             print(f"== tests, {name}\n{output}", flush=True)
