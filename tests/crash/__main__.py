@@ -9,20 +9,16 @@ different states have to have been recovered from for that to mean something.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib
-import json
 import os
-import platform
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
 from tests.crash import mutants
-from tests.crash.report import Row
+from tests.crash.report import COLUMNS, Report, Row, summed
 
 # Imported when they run: one of them is often wanted without the others.
 LAYERS: Final[Mapping[int, str]] = MappingProxyType(
@@ -37,13 +33,13 @@ QUICK_FLOOR: Final = 20_000  # distinct states
 FULL_FLOOR: Final = 250_000
 STORES: Final = ("file", "SoftHSM", "TPM")
 SHOWN: Final = 20  # failures of a row; the rest is most often the same once more
-COLUMNS: Final = ("points", "states", "stranded", "broken", "rotated", "reverted")
+HOURS: Final = 3  # the layer that takes most of them: it can go on at a scenario
 
 
 class Layer(Protocol):
     """What a module of LAYERS has."""
 
-    def run(self, *, full: bool, jobs: int, stop_early: bool) -> list[Row]:
+    def run(self, *, full: bool, jobs: int, stop_early: bool) -> Iterable[Row]:
         """Every scenario of the layer, a row for each; or the first failure is enough."""
         ...
 
@@ -51,7 +47,15 @@ class Layer(Protocol):
 class LayerOfStores(Protocol):
     """Layer 2 has real key stores."""
 
-    def run(self, *, full: bool, jobs: int, stop_early: bool, store: str) -> list[Row]: ...
+    def run(self, *, full: bool, jobs: int, stop_early: bool, store: str) -> Iterable[Row]: ...
+
+
+class LayerOfHours(Protocol):
+    """Layer 3 leaves out scenarios that are done."""
+
+    def run(
+        self, *, full: bool, jobs: int, stop_early: bool, done: Collection[str]
+    ) -> Iterable[Row]: ...
 
 
 def load(number: int) -> Layer:
@@ -64,39 +68,54 @@ def main(argv: Sequence[str] | None = None, load: Callable[[int], Layer] = load)
     arguments = parser.parse_args(argv)
     if arguments.store and arguments.layer != [2]:
         parser.error("--store is for --layer 2 alone")
+    if arguments.resume and not arguments.json:
+        parser.error("--resume goes on with a --json FILE")
     if arguments.mutants is not None:
         return mutants.main(arguments.mutants, jobs=arguments.jobs)
-    started = time.monotonic()
-    rows: list[Row] = []
+    try:
+        report = _report(arguments)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        parser.error(f"cannot resume {arguments.json}: {error}")
     for number in arguments.layer or sorted(LAYERS):
-        rows += _rows(load(number), arguments)
-        total = summed(rows, time.monotonic() - started)
-        if arguments.json:  # after each layer: the next may take half an hour
-            told = _as_json(rows, total, full=arguments.full)
-            arguments.json.write_text(json.dumps(told, indent=1))
+        if number not in report.finished:
+            for row in _rows(number, load(number), arguments, report):
+                report.add(row)
+            report.finish(number)
+    return _verdict(report, floor=0 if arguments.layer else None)
+
+
+def _verdict(report: Report, floor: int | None) -> int:
+    """Told, and as an exit status; without a ``floor`` of states it is that of the kind of run."""
+    rows, total = report.rows, summed(report.rows)
     print("\n".join(table([*rows, total])))
     for row in rows:
         for failure in row.failures[:SHOWN]:
             print(f"FAILED: layer {row.layer}: {failure}")
         if more := row.failures[SHOWN:]:
             print(f"FAILED: layer {row.layer}: {row.scenario}: {len(more)} more, --json has all")
-    floor = 0 if arguments.layer else FULL_FLOOR if arguments.full else QUICK_FLOOR
+    if floor is None:
+        floor = FULL_FLOOR if report.full else QUICK_FLOOR
     if total.states < floor:
         print(f"FAILED: {total.states} distinct states, {floor} are promised")
     return 1 if total.stranded or total.broken or total.states < floor else 0
 
 
-def _rows(layer: Layer, arguments: argparse.Namespace) -> list[Row]:
+def _report(arguments: argparse.Namespace) -> Report:
+    if arguments.resume and arguments.json.exists():
+        return Report.resumed(arguments.json, full=arguments.full)
+    return Report(arguments.json, arguments.full)
+
+
+def _rows(
+    number: int, layer: Layer, arguments: argparse.Namespace, report: Report
+) -> Iterable[Row]:
     asked = {"full": arguments.full, "jobs": arguments.jobs, "stop_early": arguments.stop_early}
     if arguments.store:
         return cast("LayerOfStores", layer).run(**asked, store=arguments.store)
+    if number == HOURS:
+        done = [row.scenario for row in report.rows if row.layer.startswith(str(number))]
+        return cast("LayerOfHours", layer).run(**asked, done=done)
     return layer.run(**asked)
-
-
-def summed(rows: Sequence[Row], seconds: float) -> Row:
-    sums = {name: sum(getattr(row, name) for row in rows) for name in COLUMNS}
-    failures = tuple(line for row in rows for line in row.failures)
-    return Row(layer="all", scenario="", store="", failures=failures, seconds=seconds, **sums)
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -113,16 +132,6 @@ def table(rows: Sequence[Row]) -> list[str]:
         ).rstrip()
         for line in cells
     ]
-
-
-def _as_json(rows: Sequence[Row], total: Row, *, full: bool) -> dict[str, Any]:
-    return {
-        "full": full,
-        "python": platform.python_version(),
-        "kernel": platform.release(),
-        "rows": [dataclasses.asdict(row) for row in rows],
-        "total": dataclasses.asdict(total),
-    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,6 +153,9 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs", type=int, default=os.cpu_count(), help="processes (default: CPUs)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where the run of --json FILE was interrupted"
+    )
     parser.add_argument(
         "--stop-early", action="store_true", help="the first failure is enough, as for mutants"
     )

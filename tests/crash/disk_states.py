@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from tests.crash.crew import Depth, workers
@@ -23,11 +24,13 @@ _FULL: Final = Depth(second=None, third=2)
 _TOLD_EVERY_S = 10.0
 
 
-def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
-    """A row for each scenario; with ``stop_early`` none after the first failure."""
-    rows: list[Row] = []
+def run(
+    *, full: bool, jobs: int, stop_early: bool = False, done: Collection[str] = ()
+) -> Iterator[Row]:
+    """A row for each scenario that is not ``done``; with ``stop_early`` until the first failure."""
+    wanted = (*SCENARIOS, *MORE) if full else SCENARIOS
     with workers(jobs) as crew:
-        for scenario in (*SCENARIOS, *MORE) if full else SCENARIOS:
+        for scenario in (each for each in wanted if each.name not in done):
             started = time.monotonic()
             told, known, tally = started, 0, Tally()
             depth = _FULL if full else _QUICK_OF.get(scenario.name, _QUICK)
@@ -41,10 +44,9 @@ def run(*, full: bool, jobs: int, stop_early: bool = False) -> list[Row]:
                 if stop_early and tally.failures:
                     break
             _tell(scenario, tally)
-            rows.append(_row(scenario, tally, time.monotonic() - started))
+            yield _row(scenario, tally, time.monotonic() - started)
             if stop_early and tally.failures:
                 break
-    return rows
 
 
 def _tell(scenario: Scenario, tally: Tally) -> None:

@@ -1,8 +1,17 @@
-"""What a layer of the crash proof has found, in one row."""
+"""What the layers of the crash proof have found: rows, and the file that they are kept in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+TOP: Final = Path(__file__).resolve().parent.parent.parent
+COLUMNS: Final = ("points", "states", "stranded", "broken", "rotated", "reverted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +43,71 @@ class Row:
     reverted: int
     failures: tuple[str, ...]
     seconds: float
+
+
+def summed(rows: Sequence[Row]) -> Row:
+    sums = {name: sum(getattr(row, name) for row in rows) for name in COLUMNS}
+    failures = tuple(line for row in rows for line in row.failures)
+    seconds = sum(row.seconds for row in rows)
+    return Row(layer="all", scenario="", store="", failures=failures, seconds=seconds, **sums)
+
+
+@dataclass
+class Report:
+    """The rows so far; in a file, too, so that a run of hours may be interrupted.
+
+    Attributes:
+        path: of the file; None: nobody wants one.
+        full: whether it is of the full run.
+        rows: in the order in which they were found.
+        finished: layers that are at their end.
+    """
+
+    path: Path | None
+    full: bool
+    rows: list[Row] = field(default_factory=list)
+    finished: list[int] = field(default_factory=list)
+
+    @classmethod
+    def resumed(cls, path: Path, *, full: bool) -> Report:
+        """As an interrupted run has left it.
+
+        Raises:
+            ValueError: it is of another program, or of the other kind of run.
+        """
+        told = json.loads(path.read_text())
+        if (told["sources"], told["full"]) != (sources(), full):
+            raise ValueError("it is of other sources, or of the other kind of run")
+        rows = [Row(**{**row, "failures": tuple(row["failures"])}) for row in told["rows"]]
+        return cls(path, full, rows, told["finished"])
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        self._keep()
+
+    def finish(self, layer: int) -> None:
+        self.finished.append(layer)
+        self._keep()
+
+    def _keep(self) -> None:
+        if self.path is None:
+            return
+        told = {
+            "sources": sources(),
+            "full": self.full,
+            "python": platform.python_version(),
+            "kernel": platform.release(),
+            "finished": self.finished,
+            "rows": [asdict(row) for row in self.rows],
+            "total": asdict(summed(self.rows)),
+        }
+        self.path.write_text(json.dumps(told, indent=1))
+
+
+def sources() -> str:
+    """SHA-256 over the agent, the factory and the crash proof."""
+    digest = hashlib.sha256()
+    for directory in (TOP / "fioagent", TOP / "tests" / "crash"):
+        for path in sorted(directory.rglob("*.py")):
+            digest.update(f"{path.relative_to(TOP)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,7 @@ class MadeUp:
         self.rows = list(rows)
         self.asked: list[Mapping[str, object]] = []
 
-    def run(self, *, full: bool, jobs: int, stop_early: bool, **more: str) -> list[Row]:
+    def run(self, *, full: bool, jobs: int, stop_early: bool, **more: object) -> list[Row]:
         self.asked.append({"full": full, "jobs": jobs, "stop_early": stop_early, **more})
         return self.rows
 
@@ -63,7 +63,7 @@ def test_promises_that_were_kept_at_enough_states_are_success(
     assert len(lines) == 3
     head = "layer scenario key store points states stranded broken rotated reverted time"
     row = "1 ports first rotation file 12,345 20,000 0 0 12,000 345 61 s"
-    total = "all 12,345 20,000 0 0 12,000 345 0 s"
+    total = "all 12,345 20,000 0 0 12,000 345 61 s"
     assert [head, row, total] == [" ".join(line.split()) for line in lines]
     words = ("points", "12,345", "12,345")
     assert len({line.index(w) + len(w) for line, w in zip(lines, words, strict=True)}) == 1
@@ -150,7 +150,51 @@ def test_json_holds_every_row_and_the_sum(tmp_path: Path) -> None:
     assert list(BROKEN.failures) == written["rows"][1]["failures"] == written["total"]["failures"]
 
 
-@pytest.mark.parametrize("argument", ["--layer=5", "--layer=x", "--no-such", "more", "--store=TPM"])
+def test_a_run_that_was_interrupted_goes_on(tmp_path: Path) -> None:
+    """After the last layer that was finished, in the longest one after its last scenario."""
+    file, first = tmp_path / "crash.json", MadeUp(KEPT)
+    third = dataclasses.replace(KEPT, layer="3 disk states")
+
+    class Killed(MadeUp):
+        def run(self, **asked: object) -> Iterator[Row]:  # type: ignore[override]  # one by one
+            yield third
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run({1: first, 3: Killed()}, "--json", str(file))
+    other = dataclasses.replace(third, scenario="second rotation")
+    again = MadeUp(other)
+
+    assert run({1: first, 3: again}, "--json", str(file), "--resume") == 0
+
+    assert len(first.asked) == 1
+    assert again.asked[0]["done"] == ["first rotation"]
+    written = json.loads(file.read_text())
+    assert [KEPT, third, other] == [
+        Row(**{**row, "failures": tuple(row["failures"])}) for row in written["rows"]
+    ]
+    assert written["finished"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("change", [{"sources": "0" * 64}, {"full": True}, None])
+def test_a_run_of_something_else_is_not_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object] | None
+) -> None:
+    file = tmp_path / "crash.json"
+    run({1: MadeUp(KEPT)}, "--json", str(file))
+    text = json.dumps({**json.loads(file.read_text()), **change}) if change else "{"
+    file.write_text(text)
+
+    with pytest.raises(SystemExit):
+        run({}, "--json", str(file), "--resume")
+
+    assert "cannot resume" in capsys.readouterr().err
+    assert file.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "argument", ["--layer=5", "--layer=x", "--no-such", "more", "--store=TPM", "--resume"]
+)
 def test_wrong_arguments_are_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
     """By argparse, with its exit status."""
     with pytest.raises(SystemExit) as ended:
