@@ -80,7 +80,11 @@ def test_the_wheel_of_the_unpacked_sources_is_the_wheel_of_the_checkout(
     shutil.copytree(TOP / "fioagent", here / "fioagent", ignore=unwanted)
 
     with zipfile.ZipFile(wheel_of(here, tmp_path)) as ours, zipfile.ZipFile(wheel) as theirs:
-        assert sorted(ours.namelist()) == sorted(theirs.namelist())
+        assert contents(ours) == contents(theirs)
+
+
+def contents(archive: zipfile.ZipFile) -> dict[str, bytes]:
+    return {name: archive.read(name) for name in archive.namelist()}
 
 
 def test_every_file_of_the_wheel_is_installed_in_one_package(image: Image, wheel: Path) -> None:
