@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import py_compile
 import re
 import shutil
@@ -17,7 +18,8 @@ import fioagent
 from tests.yocto.image import LAYER, RECIPE, TOP, Image, parsed, wheel_of
 from tests.yocto.split import RELEASES, Split
 
-pytest.importorskip("bb", reason="bitbake's parser is not installed: it is in the extra dev")
+if importlib.util.find_spec("bb") is None:  # not imported: it changes the process that it is in
+    pytest.skip("bitbake's parser is not installed: it is in dev", allow_module_level=True)
 
 UNIT_KINDS = (".path", ".service")
 KEYSTORE = TOP / "fioagent" / "keystore"
@@ -44,7 +46,7 @@ def test_the_recipe_is_of_this_version_and_licence(image: Image) -> None:
     """A release changes the recipe's name, a licence its digest."""
     assert fioagent.__version__ == image.told["PV"]
     digest = hashlib.md5((TOP / "LICENSE").read_bytes()).hexdigest()  # noqa: S324  # OE's
-    assert image.told["LIC_FILES_CHKSUM"] == f"file://LICENSE;md5={digest}"
+    assert f"file://LICENSE;md5={digest}" in image.told["LIC_FILES_CHKSUM"].split()
 
 
 @pytest.mark.parametrize("package", CODE)

@@ -7,7 +7,10 @@ DESCRIPTION = "Renews the TLS client certificate of a device, and extracts its \
                leaves the device unable to reach its gateway."
 SECTION = "base"
 LICENSE = "BSD-3-Clause"
-LIC_FILES_CHKSUM = "file://LICENSE;md5=7cc447758124ec17db5159ca3b288ca6"
+LIC_FILES_CHKSUM = "\
+    file://LICENSE;md5=7cc447758124ec17db5159ca3b288ca6 \
+    file://fioconfig/LICENSE;md5=504a5c2455c8bb2fc5b7667833ab1a68 \
+"
 CVE_PRODUCT = "fioagent"
 
 # This layer is part of the program's repository: what is built is the checkout that

@@ -28,7 +28,7 @@ class FioagentTest(OERuntimeTestCase):
         self.assertEqual(self.says("systemctl is-active fioagent.path").strip(), "active")
         self.says("systemctl is-failed fioagent.service", expected=1)
 
-    @OEHasPackage(["fioagent"])
+    @OEHasPackage(["systemd-analyze"])
     @OETestDepends(["fioagent.FioagentTest.test_starts"])
     def test_sandbox(self):
         """The exposure that docs/service.md tells, by this image's systemd."""
