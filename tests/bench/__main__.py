@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tests.bench import check_in, factory, fleet, resident
+from tests.yocto import size
 
 BENCHMARKS: Final[Mapping[str, Callable[[], None]]] = {
     "check-in": check_in.main,
     "factory": factory.main,
     "fleet": fleet.main,
     "resident": resident.main,
+    "size": size.main,
 }
 
 

@@ -1,0 +1,3 @@
+PTEST_PATH = "${libdir}/${BPN}/ptest"
+FILES:${PN}-ptest = "${PTEST_PATH}"
+PACKAGE_BEFORE_PN += "${PN}-ptest"

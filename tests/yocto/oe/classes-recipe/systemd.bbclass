@@ -1,0 +1,1 @@
+systemd_system_unitdir = "${nonarch_libdir}/systemd/system"
