@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -243,10 +244,16 @@ def device(tmp_path: Path, wheel: Path) -> Image:
 def ptest(image: Image) -> set[str]:
     """What run-ptest says where nothing but these files is installed of ours."""
     python = image.root / "usr/bin/python3"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    # Without what a site does at a start: an editable install would find modules of ours.
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     python.chmod(0o755)
     site = image.root / image.told["PYTHON_SITEPACKAGES_DIR"].lstrip("/")
-    environ = {"PATH": f"{python.parent}:/bin", "PYTHONPATH": str(site), "HOME": str(image.root)}
+    others = sysconfig.get_path("purelib")
+    environ = {
+        "PATH": f"{python.parent}:/bin",
+        "PYTHONPATH": f"{site}:{others}",
+        "HOME": str(image.root),
+    }
     script = str(LAYER / "recipes-sota/fioagent/files/run-ptest")
     return set(
         subprocess.run(
