@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,7 +58,7 @@ class Ran:
     @property
     def unfolded(self) -> str:
         """What was printed, with the folds for narrow consoles taken out."""
-        return self.out.replace("\n" + " " * 34, " ")
+        return re.sub("\n {10,}", " ", self.out)
 
     @property
     def lines(self) -> list[dict[str, Any]]:
