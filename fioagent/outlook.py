@@ -118,7 +118,7 @@ def _next(status: Status) -> Next:
     decision, rotation = status.decision, status.open
     if status.at_work is not None:
         return Next(None, f"now: {status.at_work} is at work")
-    if decision is None:
+    if decision is None or (status.certificate is None and rotation is None):
         return Next(None, status.held or "nothing, before that is mended")
     if decision.why is Why.CLOCK:
         return Next(None, "nothing, before the clock is right")
@@ -132,7 +132,7 @@ def _next(status: Status) -> Next:
 
 def _what(decision: Decision, rotation: Rotation | None) -> str:
     if rotation is not None and decision.id in (None, rotation.id):
-        return f"{rotation.id} goes on from {rotation.phase.value}"
+        return f"{rotation.id} goes on"
     if decision.why in (Why.TRIGGER, Why.PROMISED):
         return f"rotation {decision.id}"
     return "rotation by schedule"

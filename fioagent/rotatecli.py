@@ -110,11 +110,13 @@ def _once(
             console.emit(words.end_json("not-begun", code, str(error), error.hint))
         raise
     except KeyboardInterrupt:
-        return _interrupted(arguments, console, teller)
+        return _interrupted(arguments, environ, console, teller)
     return _tell_end(arguments, environ, console, outcome)
 
 
-def _interrupted(arguments: argparse.Namespace, console: Console, teller: _Teller) -> Exit:
+def _interrupted(
+    arguments: argparse.Namespace, environ: Environ, console: Console, teller: _Teller
+) -> Exit:
     """Control-C, or the service that stops: as safe as the plug, and it is said what goes on."""
     from fioagent import words  # noqa: PLC0415  # as in _once
 
@@ -122,8 +124,10 @@ def _interrupted(arguments: argparse.Namespace, console: Console, teller: _Telle
     if arguments.json:
         end = words.end_json("interrupted", Exit.TRY_AGAIN, said, left, teller.rotation)
         console.emit(end)
-    console.note(f"fioagent: {said}")
-    console.note(f"  {left}")
+    if teller.journal.is_journal:
+        console.note(f"fioagent: {said}; {left}")
+    else:
+        console.complain(AgentError(said, hint=left), Exit.TRY_AGAIN, environ)
     return Exit.TRY_AGAIN
 
 

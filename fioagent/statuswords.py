@@ -66,10 +66,10 @@ def status_json(now: Status) -> dict[str, object]:
 def span(length: timedelta) -> str:
     """In the two units that matter: "6 d 3 h", "12 min", "0.2 s"; never negative."""
     seconds = max(length.total_seconds(), 0.0)
-    if seconds < 10:
+    if seconds < 9.95:  # what is rounded must not become ten
         return f"{seconds:.1f} s"
     if seconds < 60:
-        return f"{seconds:.0f} s"
+        return f"{int(seconds)} s"
     minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // _DAY)
     if days >= 10:
         return f"{days} d"

@@ -80,7 +80,7 @@ _NEW_IS_LIVE: Final = (
 )
 # What is under way until the next phase is reached.
 _WORK: Final = {
-    Phase.KEY_GENERATED: "making the new key",
+    Phase.KEY_GENERATED: "asking the EST server, making the new key",
     Phase.CERT_ISSUED: "asking the EST server for a certificate",
     Phase.LOCKED: "telling the gateway the next key",
     Phase.CONFIG_STAGED: "encrypting the configuration for the new key",

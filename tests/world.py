@@ -60,6 +60,13 @@ class Ran:
         """What was printed, with the folds for narrow consoles taken out."""
         return re.sub("\n {10,}", " ", self.out)
 
+    def fits(self, *paths: Path) -> bool:
+        """Whether it does into 80 columns of ASCII; a path is not broken, it shall be copied."""
+        text = self.out
+        for path in paths:
+            text = text.replace(str(path), "")
+        return text.isascii() and all(len(line) < 80 for line in text.splitlines())
+
     @property
     def lines(self) -> list[dict[str, Any]]:
         """Of a command that was asked for JSON."""
