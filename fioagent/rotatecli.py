@@ -134,7 +134,7 @@ def _interrupted(
 def _tell_end(
     arguments: argparse.Namespace, environ: Environ, console: Console, outcome: Outcome
 ) -> Exit:
-    from fioagent import narration, words  # noqa: PLC0415  # as in _once
+    from fioagent import narration, terminal, words  # noqa: PLC0415  # as in _once
 
     code, journal = words.EXIT[outcome.result], Log(environ)
     if arguments.json:
@@ -147,7 +147,7 @@ def _tell_end(
         console.complain(AgentError(outcome.message, hint=outcome.hint), code, environ)
     if not arguments.json:
         for line in words.outcome(outcome):
-            console.say(line)
+            console.say("\n".join(terminal.lines(sys.stdout, line)))
     return code
 
 

@@ -15,7 +15,7 @@ from fioagent.rotation.machine import Kind, Phase, Record, Rotation
 from fioagent.statuswords import span
 from fioagent.words import folded, live, meaning, proof, proof_json, shown
 
-_INDENT: Final = 21
+_INDENT: Final = 24
 
 
 def told(records: Sequence[Record], rotation: Rotation) -> Iterator[str]:
@@ -29,7 +29,7 @@ def told(records: Sequence[Record], rotation: Rotation) -> Iterator[str]:
             continue
         yield from _day(record.at, before)
         took = "" if before is None else f"+{span(record.at - before)}"
-        yield from folded(f"{record.at:%H:%M:%S}  {took:>9}  {said}", _INDENT)
+        yield from folded(f"{record.at:%H:%M:%S}  {took:>12}  {said}", _INDENT)
         before = record.at
     yield from _end(rotation)
 

@@ -139,10 +139,10 @@ def outcome(result: Outcome) -> Iterator[str]:
     """The closing lines of a run, beside what went wrong."""
     rotation = result.rotation
     if result.result is Result.COMPLETED and rotation is not None:
-        yield from [] if result.hint is None else folded(result.hint, 2)
+        yield from [] if result.hint is None else [result.hint]
         yield from proof(rotation)
     elif EXIT[result.result] is Exit.DONE:
-        yield from folded(result.message, 2)
+        yield result.message
     elif rotation is not None and rotation.is_open:
         yield from still_open(rotation)
     elif rotation is not None:

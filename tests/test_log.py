@@ -25,7 +25,7 @@ def lines(world: World, *arguments: str) -> list[str]:
     ran = world.fioagent("log", *arguments)
     assert ran.code == 0, ran.err
     assert ran.fits(world.storage)
-    clock = re.compile(r"\d\d:\d\d:\d\d {2}(?: {9}|[ +].{8}) {2}")
+    clock = re.compile(r"\d\d:\d\d:\d\d {2}(?: {12}|[ +].{11}) {2}")
     return [clock.sub("", line, count=1) for line in ran.unfolded.splitlines()]
 
 

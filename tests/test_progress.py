@@ -201,6 +201,7 @@ def test_a_terminal_shows_what_is_under_way_and_control_c_says_how_to_go_on(worl
     screen = [line for line in console.screen if line]
     assert max(map(len, screen)) < 80
     assert screen[0].startswith("safe to unplug: yes, always")
+    assert b"\r" + b" " * 79 + b"\r" in console.printed
     assert not any(" ..." in line for line in screen)
     told = " ".join(screen)
     assert "fioagent: interrupted; the same command may be given again" in told
@@ -215,7 +216,9 @@ def test_a_terminal_shows_what_is_under_way_and_control_c_says_how_to_go_on(worl
 def test_nothing_moves_for_a_screen_reader(
     world: World, options: list[str], environ: dict[str, str]
 ) -> None:
-    """Each line is said once, whatever a server's time."""
+    """Each line is said once, however long a server takes."""
+    world.factory.add_fault("slow", server="est", delay=2.5, times=1)
+
     with Console(world, "rotate", "--now", *options, environ=environ) as console:
         assert console.exit_status() == 0
 

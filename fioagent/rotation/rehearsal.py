@@ -111,6 +111,8 @@ def _lock(scene: _Scene) -> str:
 
 def _rotation(scene: _Scene) -> str:
     rotation = scene.ledger.journal.load()
+    if rotation is not None and not rotation.is_open:
+        return f"{rotation.id} is over, and is put away"
     if rotation is not None:
         trouble = "" if rotation.paused is None else f"; it waits: {rotation.paused.reason}"
         return f"{rotation.id} is open at {rotation.phase.value}, and is gone on with{trouble}"
