@@ -84,11 +84,12 @@ def lines(stream: TextIO, text: str) -> list[str]:
     """``text``, folded for a person; whole for a program that reads it."""
     if not stream.isatty():
         return [text]
+    indent = text[: len(text) - len(text.lstrip())]
     return textwrap.wrap(
-        text,
+        text.lstrip(),
         WIDTH,
-        initial_indent=text[: len(text) - len(text.lstrip())],
-        subsequent_indent="  ",
+        initial_indent=indent,
+        subsequent_indent=indent or "  ",
         break_long_words=False,
         break_on_hyphens=False,
     )
