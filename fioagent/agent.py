@@ -5,24 +5,32 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
 from fioagent import settings, site, systemd
 from fioagent.clock import SystemClock
 from fioagent.config.trigger import checked_id
-from fioagent.disk import LocalDisk
+from fioagent.disk import LocalDisk, lock_holder
 from fioagent.errors import AgentError, ConfigError, TemporaryError
 from fioagent.keystore.file import FileKeyStore
-from fioagent.model import CredentialRef, ObjectIds, Store
+from fioagent.model import ObjectIds, Store
+from fioagent.outlook import Status
 from fioagent.ports import Clock, Disk, KeyStore, Services
-from fioagent.rotation import opening, preflight, recovery, timing, undertaking, wanting
+from fioagent.rotation import (
+    memory,
+    opening,
+    preflight,
+    recovery,
+    rehearsal,
+    timing,
+    undertaking,
+    wanting,
+)
 from fioagent.rotation.journal import Journal, JournalDamagedError
 from fioagent.rotation.ledger import Ledger, Watch
-from fioagent.rotation.machine import Rotation
+from fioagent.rotation.rehearsal import Check
 from fioagent.rotation.rotator import Outcome, Result
-from fioagent.rotation.situation import Decision
 from fioagent.rotation.wanting import Order, View
 from fioagent.sessions import HttpSessions
 from fioagent.site import Device, Site
@@ -30,31 +38,6 @@ from fioagent.sota import Sota
 from fioagent.x509 import Certificate
 
 Acted = TypeVar("Acted")
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What a person wants to know first.
-
-    Attributes:
-        credential: that sota.toml names.
-        certificate: its certificate; None where it cannot be used.
-        problem: why it cannot, or what is wrong with the journal.
-        due_at: when this device is due by the settings.
-        decision: what is wanted, why and when; None where that cannot be told.
-        open: a rotation under way.
-        last: the latest that ended.
-        unreported: events that the gateway has not acknowledged.
-    """
-
-    credential: CredentialRef
-    certificate: Certificate | None
-    problem: str | None
-    due_at: datetime | None
-    decision: Decision | None
-    open: Rotation | None
-    last: Rotation | None
-    unreported: int
 
 
 class Agent:
@@ -162,42 +145,62 @@ class Agent:
         """
         device = self.device
         credential = device.live_credential()
-        certificate, problem = None, None
+        certificate, rotation, view, held = None, None, None, None
+        problems: list[AgentError] = []
         try:
             certificate = preflight.require_pair(device, credential)
         except ConfigError as error:
-            problem = str(error)
-        journal, rotation, decision = Journal(device.disk, device.site.state_directory), None, None
+            problems.append(error)
+        journal = Journal(device.disk, device.site.state_directory)
         try:
             rotation = journal.load()
         except ConfigError as error:
-            problem = problem or str(error)
+            problems.append(error)
         try:
             view = self._view()
-            decision = view.decision
-            problem = problem or (str(view.asked.problem) if view.asked.problem else None)
+            problems += [] if view.asked.problem is None else [view.asked.problem]
         except ConfigError as error:
-            problem = problem or str(error)
-        except TemporaryError:
-            decision = None  # fioconfig goes on with a rotation of its own
+            problems.append(error)
+        except TemporaryError as error:
+            held = str(error)  # fioconfig goes on with a rotation of its own
         ended = journal.ended()
         return Status(
-            credential,
-            certificate,
-            problem,
-            None if certificate is None else self._due_at(certificate),
-            decision,
-            rotation,
-            ended[-1].rotation if ended else None,
-            sum(len(each.unreported()) for each in (*ended, journal)),
+            now=device.clock.now(),
+            plausible=None if view is None else view.plausible,
+            credential=credential,
+            certificate=certificate,
+            problem=str(problems[0]) if problems else None,
+            remedy=problems[0].hint if problems else None,
+            due_at=None if certificate is None else self._due_at(certificate),
+            decision=None if view is None else view.decision,
+            held=held,
+            setback=memory.setback(device),
+            open=rotation,
+            last=ended[-1].rotation if ended else None,
+            unreported=sum(len(each.unreported()) for each in (*ended, journal)),
+            at_work=lock_holder(self._lock_path),
         )
+
+    def rehearse(self, *, est_url: str | None, rotation_id: str | None) -> Iterator[Check]:
+        """What ``rotate`` would meet, one thing after the other; changes nothing, takes no lock.
+
+        Raises:
+            ConfigError: ``rotation_id`` is none.
+        """
+        wanted = None if rotation_id is None else checked_id(rotation_id)
+        order = Order(wanted, est_url)
+        ledger = Ledger(self.device, lambda _: None)
+        return rehearsal.rehearse(ledger, self._secrets, order, lock_holder(self._lock_path))
 
     @contextlib.contextmanager
     def _locked(self, purpose: str) -> Iterator[None]:
-        directory = self.device.site.state_directory
-        self.device.disk.make_directory(directory)
-        with self.device.disk.lock(os.path.join(directory, "lock"), purpose):
+        self.device.disk.make_directory(self.device.site.state_directory)
+        with self.device.disk.lock(self._lock_path, purpose):
             yield
+
+    @property
+    def _lock_path(self) -> str:
+        return os.path.join(self.device.site.state_directory, "lock")
 
     def _due_at(self, certificate: Certificate) -> datetime:
         rules = wanting.rules(self.device.settings)
@@ -224,10 +227,8 @@ def opened(
         ConfigError: sota.toml or the settings cannot be used.
     """
     disk, clock = disk or LocalDisk(), clock or SystemClock()
-    configured = settings.load(disk, environ)
-    paths = tuple(config) or configured.sota_paths
-    merged = site.read_sota(disk, paths)
-    place = site.site_of(merged, paths, configured.sota_paths)
+    configured, place = _found(config, environ, disk)
+    paths = place.sota_paths
     usual = ObjectIds(configured.token_key_ids, configured.token_certificate_ids)
     keys = _key_store(place, disk, environ, lambda: site.read_sota(disk, paths), usual)
     sessions = HttpSessions(disk, keys, lambda: site.read_sota(disk, paths), configured)
@@ -240,6 +241,26 @@ def opened(
     finally:
         sessions.close()
         keys.close()
+
+
+def journal(config: Sequence[str], environ: Mapping[str, str]) -> Journal:
+    """The journal of this device, for reading alone: no key, token or peer is needed. Not loaded.
+
+    Raises:
+        ConfigError: sota.toml or the settings cannot be used.
+    """
+    disk = LocalDisk()
+    _, place = _found(config, environ, disk)
+    return Journal(disk, place.state_directory)
+
+
+def _found(
+    config: Sequence[str], environ: Mapping[str, str], disk: Disk
+) -> tuple[settings.Settings, Site]:
+    configured = settings.load(disk, environ)
+    paths = tuple(config) or configured.sota_paths
+    merged = site.read_sota(disk, paths)
+    return configured, site.site_of(merged, paths, configured.sota_paths)
 
 
 def _key_store(

@@ -7,7 +7,6 @@ chain is not: the gateway does it, and a handshake tells the result.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -225,6 +224,8 @@ def _form(new: Certificate) -> list[str]:
 
 def _require_openssl_reads(encoded: bytes) -> None:
     """TLS is OpenSSL's business, and it reads names that ``cryptography`` leaves alone."""
+    import ssl  # noqa: PLC0415  # "fioagent status" loads us, and no TLS
+
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=encoded)
     except ssl.SSLError as error:

@@ -10,19 +10,22 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from fioagent import __version__, estcli, fioconfig, launch, log, stopping, trustcli
+from fioagent import (
+    __version__,
+    estcli,
+    fioconfig,
+    launch,
+    log,
+    rotatecli,
+    statuscli,
+    terminal,
+    trustcli,
+)
 from fioagent.errors import AgentError, PeerError, TemporaryError
 from fioagent.log import Log
 from fioagent.model import Exit
-
-if TYPE_CHECKING:
-    from fioagent.agent import Agent
-    from fioagent.rotation.ledger import Progress, Watch
-    from fioagent.rotation.rotator import Outcome
 
 _EPILOG = """\
 exit status: 0 done or nothing to do, 1 failed and the old credential is live,
@@ -35,6 +38,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     """Run one command; its exit code."""
     arguments = _parser().parse_args(argv)
     environ = os.environ if environ is None else environ
+    terminal.speak_plainly(environ)
     command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
     try:
         code = command(arguments, _environ(arguments, environ))
@@ -53,100 +57,21 @@ def _exit_of(error: AgentError) -> Exit:
     return Exit.FAILED if isinstance(error, PeerError) else Exit.CONFIG
 
 
-def _rotate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    return _once(
-        arguments,
-        environ,
-        lambda opened, watch: opened.rotate(
-            now=arguments.now,
-            est_url=arguments.est_server,
-            ids=fioconfig.object_ids(arguments),
-            rotation_id=arguments.id,
-            watch=watch,
-        ),
-    )
-
-
-def _once(
-    arguments: argparse.Namespace,
-    environ: Mapping[str, str],
-    act: Callable[[Agent, Watch], Outcome],
-) -> int:
-    """One thing done with the device's agent, told as it goes."""
-    # Imported late: "fioagent --help" needs none of it.
-    from fioagent import agent, narration, words  # noqa: PLC0415  # see above
-
-    started, journal = time.monotonic(), Log(environ)
-
-    def watch(done: Progress) -> None:
-        elapsed = time.monotonic() - started
-        if journal.is_journal:
-            narration.phase(journal, done)
-        if arguments.json:
-            _emit(words.progress_json(done, elapsed))
-        elif not journal.is_journal:
-            _say("\n".join(words.progress(done, elapsed)))
-
-    try:
-        with stopping.by_sigterm(), agent.opened(arguments.config, environ) as opened:
-            outcome = act(opened, watch)
-    except AgentError as error:
-        if arguments.json:
-            _emit_end("not-begun", _exit_of(error), str(error), error.hint)
-        raise
-    return _tell_end(arguments, environ, outcome)
-
-
-def _tell_end(arguments: argparse.Namespace, environ: Mapping[str, str], outcome: Outcome) -> Exit:
-    from fioagent import narration, words  # noqa: PLC0415  # as in _once
-
-    code, journal = words.EXIT[outcome.result], Log(environ)
-    if arguments.json:
-        next_at = words.next_try(outcome.rotation)
-        _emit_end(outcome.result.value, code, outcome.message, outcome.hint, next_at)
-    if journal.is_journal:
-        narration.end(journal, outcome)
-    elif code is not Exit.DONE:
-        _complain(AgentError(outcome.message, hint=outcome.hint), code, environ)
-    elif not arguments.json:
-        for line in words.outcome(outcome):
-            _say(line)
-    return code
-
-
-def _recover(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    return _once(arguments, environ, lambda opened, watch: opened.recover(watch))
-
-
-def _cancel(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    return _once(arguments, environ, lambda opened, watch: opened.cancel(watch))
-
-
-def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from fioagent import agent, words  # noqa: PLC0415  # as in _once
-
-    with agent.opened(arguments.config, environ) as opened:
-        now = opened.status()
-    if arguments.json:
-        _emit(words.status_json(now))
-    else:
-        for line in words.status(now):
-            _say(line)
-    return Exit.DONE if now.problem is None else Exit.CONFIG
-
-
 def _daemon(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     environ = launch.environment(arguments, environ)
     if not arguments.check:
         launch.become_resident(arguments, environ)
-    from fioagent import agent  # noqa: PLC0415  # as in _once
+    # Imported late: "fioagent --help" needs none of it.
+    from fioagent import agent  # noqa: PLC0415  # see above
 
     try:
         with agent.opened(arguments.config, environ) as opened:
             interval_s = opened.device.settings.daemon_interval.total_seconds()
     except AgentError as error:
         if arguments.json:
-            _emit_end("needs-person", _exit_of(error), str(error), error.hint)
+            from fioagent import words  # noqa: PLC0415  # as above
+
+            _emit(words.end_json("needs-person", _exit_of(error), str(error), error.hint))
         raise
     message = "the configuration can be used"
     if arguments.json:
@@ -157,7 +82,7 @@ def _daemon(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from fioagent import agent, words  # noqa: PLC0415  # as in _once
+    from fioagent import agent, words  # noqa: PLC0415  # as in _daemon
 
     rows = agent.settings_shown(environ)
     if arguments.json:
@@ -180,13 +105,6 @@ def _say(text: str) -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the exit
 
 
-def _emit_end(
-    result: str, code: Exit, message: str, hint: str | None, next_at: str | None = None
-) -> None:
-    said = {"result": result, "exit": int(code), "message": message, "hint": hint}
-    _emit({"event": "end", **said, "next_at": next_at})
-
-
 def _note(text: str) -> None:
     """What happens meanwhile; systemd's journal takes it from there, unless it is away.
 
@@ -203,13 +121,15 @@ def _note(text: str) -> None:
 def _complain(error: AgentError, code: Exit, environ: Mapping[str, str]) -> None:
     journal = Log(environ)
     if journal.is_journal:
-        from fioagent import narration  # noqa: PLC0415  # as in _once
+        from fioagent import narration  # noqa: PLC0415  # as in _daemon
 
         narration.trouble(journal, error, code)
         return
-    _note(f"fioagent: {error}")
+    for line in terminal.lines(sys.stderr, f"fioagent: {error}"):
+        _note(line)
     if error.hint is not None:
-        _note(f"  {error.hint}")
+        for line in terminal.lines(sys.stderr, f"  {error.hint}"):
+            _note(line)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -228,33 +148,11 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="one JSON object a line, e.g. fioagent status --json"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_rotate(commands.add_parser, common)
+    lent = fioconfig.Console(_say, _emit, _note, _complain, _exit_of)
+    rotatecli.add(commands.add_parser, common, lent, _EPILOG)
     launch.add(commands.add_parser, common).set_defaults(command=_daemon)
-    recover = commands.add_parser(
-        "recover",
-        parents=[common],
-        help="finish what a power cut has left half-done; for the boot, without network",
-        description="Finishes a commit or a way back that was cut in half, from the journal "
-        "alone. Needs no network, waits for nothing, may be run any number of times.",
-    )
-    recover.set_defaults(command=_recover)
-    cancel = commands.add_parser(
-        "cancel",
-        parents=[common],
-        help="give up the open rotation, as long as the gateway does not know of it",
-        description="Gives up the open rotation; the live credential is as it was. Refused "
-        "once the gateway may know the new key: from there it can only go forward.",
-    )
-    cancel.set_defaults(command=_cancel)
-    status = commands.add_parser(
-        "status",
-        parents=[common],
-        help="the live certificate, the open rotation, the last result",
-        description="Shows what is live and what is under way. Changes nothing.",
-    )
-    status.set_defaults(command=_status)
+    statuscli.add(commands.add_parser, common, lent)
     _add_settings(commands.add_parser)
-    lent = fioconfig.Console(_say, _emit, _note, _exit_of, _rotate)
     fioconfig.add(commands.add_parser, common, lent)
     estcli.add(commands.add_parser, common, lent)
     trustcli.add(commands.add_parser, common, lent)
@@ -309,33 +207,3 @@ def _environ(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Mappi
     if "unsafe_handlers" in arguments:
         said["UNSAFE_CALLBACKS"] = "true"
     return {**environ, **said}
-
-
-def _add_rotate(
-    add: Callable[..., argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> None:
-    rotate = add(
-        "rotate",
-        parents=[common],
-        help="rotate the certificate, or go on with a rotation that is open",
-        description="Rotates the client certificate if it is due, or goes on with an open "
-        "rotation. Safe to interrupt and to repeat at any moment.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    rotate.add_argument(
-        "--now", action="store_true", help="whether due or not, e.g. fioagent rotate --now"
-    )
-    rotate.add_argument(
-        "--est-server",
-        metavar="URL",
-        help="EST server (default: est.server of the settings, else the operator's last "
-        "trigger), e.g. --est-server https://est.example:8443/.well-known/est",
-    )
-    rotate.add_argument(
-        "--id",
-        metavar="ID",
-        help="rotation id that operators see (default: certs-<unix time>), "
-        "e.g. --id certs-1763683200",
-    )
-    rotate.set_defaults(command=_rotate)

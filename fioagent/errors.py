@@ -100,6 +100,10 @@ class CredentialChangedError(ConfigError):
     """Somebody gave the device another credential than the rotation knows."""
 
 
+class LockedOutError(ConfigError):
+    """The gateway refuses every credential that is on this device."""
+
+
 class MalformedError(ConfigError):
     """A configuration that is none: nothing in it can be opened, by whatever key."""
 

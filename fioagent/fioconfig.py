@@ -34,15 +34,15 @@ class Console:
         say: the answer, a line.
         emit: the answer, for machines.
         note: what happens meanwhile, a line.
+        complain: what went wrong, and what to do next.
         exit_of: the exit status that an error has.
-        rotate: ``fioagent rotate`` by its arguments.
     """
 
     say: Callable[[str], None]
     emit: Callable[[Mapping[str, object]], None]
     note: Callable[[str], None]
+    complain: Callable[[AgentError, Exit, Environ], None]
     exit_of: Callable[[AgentError], Exit]
-    rotate: Callable[[argparse.Namespace, Environ], int]
 
 
 def check_in(arguments: argparse.Namespace, environ: Environ, console: Console) -> int:
@@ -110,7 +110,9 @@ def renew_cert(arguments: argparse.Namespace, environ: Environ, console: Console
         console.say("noted; nothing is rotated at boot, the service does it")
         return Exit.DONE
     arguments.now = True
-    return console.rotate(arguments, environ)
+    from fioagent import rotatecli  # noqa: PLC0415  # it knows us
+
+    return rotatecli.rotate(arguments, environ, console)
 
 
 def renew_root(arguments: argparse.Namespace, environ: Environ, console: Console) -> int:

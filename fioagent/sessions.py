@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 EST: Final = "est"
 GATEWAY: Final = "gateway"
 
-# HTTP is imported with the first connection: "fioagent status" makes none and starts faster.
+# TLS and HTTP are imported with the first connection: "fioagent status" makes none, and starts
+# faster.
 
 
 class HttpSessions:
@@ -84,6 +84,8 @@ class HttpSessions:
     def _new(
         self, url: str, credential: CredentialRef, peer: str, anchors_pem: bytes | None = None
     ) -> Session:
+        import ssl  # noqa: PLC0415  # see above
+
         from fioagent import tls  # noqa: PLC0415  # see above
         from fioagent.http import EST_LIMIT, Limits, Session  # noqa: PLC0415  # see above
 

@@ -14,7 +14,9 @@ from typing import Any, Final, cast
 from fioagent import agent
 from fioagent.disk import LocalDisk
 from fioagent.model import CredentialRef
-from fioagent.ports import Disk, Est, Gateway, Services, Sessions
+from fioagent.ports import Disk, Est, Gateway, KeyStore, Services, Sessions
+from fioagent.rotation.ledger import Progress
+from fioagent.rotation.machine import Phase
 from fioagent.rotation.rotator import Outcome
 from tests.world import World
 
@@ -118,6 +120,30 @@ def rotate_with(world: World, wrap: Callable[[object], object], identifier: str)
         return agent.Agent(device, world.device.env["SECRETS_DIR"]).rotate(
             now=True, est_url=None, rotation_id=identifier, watch=lambda _: None
         )
+
+
+def rotate_keeping(world: World, wrap: Callable[[KeyStore], KeyStore], identifier: str) -> Outcome:
+    """``fioagent rotate --now --id``, with ``wrap`` around the key store."""
+    with agent.opened([], world.device.env) as opened:
+        device = dataclasses.replace(opened.device, keys=wrap(opened.device.keys))
+        return agent.Agent(device, world.device.env["SECRETS_DIR"]).rotate(
+            now=True, est_url=None, rotation_id=identifier, watch=lambda _: None
+        )
+
+
+def cut_at(
+    world: World, phase: Phase, identifier: str, told: Callable[[], None] = lambda: None
+) -> None:
+    """The power fails as soon as ``phase`` is durable; ``told`` is called just before."""
+
+    def watch(done: Progress) -> None:
+        if done.phase is phase and not done.resumed:
+            told()
+            raise PowerCutError(phase.value)
+
+    with contextlib.suppress(PowerCutError), agent.opened([], world.device.env) as opened:
+        opened.rotate(now=True, est_url=None, rotation_id=identifier, watch=watch)
+        raise AssertionError(f"{phase.value} was not reached")
 
 
 def rotate(

@@ -32,6 +32,7 @@ PURE = {
     "forms",
     "keystore.object_ids",
     "model",
+    "outlook",
     "pkcs7",
     "ports",
     "proxy",
@@ -90,6 +91,7 @@ THROUGH_PORTS = {
     "rotation.journal",
     "rotation.memory",
     "rotation.preflight",
+    "rotation.rehearsal",
     "rotation.reporter",
     "rotation.rotator",
     "rotation.steps",
@@ -209,11 +211,16 @@ def test_the_resident_process_loads_next_to_nothing() -> None:
     assert others <= RESIDENT
 
 
-def test_status_loads_neither_http_nor_the_factory(world: World) -> None:
+@pytest.mark.parametrize("command", [["status"], ["status", "--short"], ["log"]], ids=" ".join)
+def test_a_look_loads_neither_tls_nor_http_nor_the_factory(
+    world: World, command: list[str]
+) -> None:
     """It starts on every login of a technician; TLS and HTTP cost half of the start."""
+    heavy = ["ssl", "_ssl", "http.client", "requests", "urllib3", "flask"]
+    heavy += ["fioagent.tls", "fioagent.http", "fioagent.line", "fioagent.est", "fioagent.gateway"]
     program = (
-        "import sys; from fioagent.cli import main; code = main(['status']); "
-        "print(code, sorted({'requests', 'urllib3', 'flask', 'fioagent.http'} & set(sys.modules)))"
+        f"import sys; from fioagent.cli import main; code = main({command}); "
+        f"print(code, sorted(set({heavy}) & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -26,7 +26,10 @@ from tests.world import World
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-INTERRUPTED = "fioagent: interrupted; the same command may be given again\n"
+INTERRUPTED = (
+    "fioagent: interrupted; the same command may be given again\n"
+    "  certs-1 is open at begun, the old certificate is live; 'fioagent rotate --now' goes on\n"
+)
 
 
 def test_a_failure_is_not_tried_again_at_once(world: World) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,7 +58,14 @@ class Ran:
     @property
     def unfolded(self) -> str:
         """What was printed, with the folds for narrow consoles taken out."""
-        return self.out.replace("\n" + " " * 34, " ")
+        return re.sub("\n {10,}", " ", self.out)
+
+    def fits(self, *paths: Path) -> bool:
+        """Whether it does into 80 columns of ASCII; a path is not broken, it shall be copied."""
+        text = self.out
+        for path in paths:
+            text = text.replace(str(path), "")
+        return text.isascii() and all(len(line) < 80 for line in text.splitlines())
 
     @property
     def lines(self) -> list[dict[str, Any]]:

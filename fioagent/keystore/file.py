@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import ssl
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,6 +15,9 @@ from fioagent.errors import ConfigError
 from fioagent.model import CredentialRef, ObjectIds, RotationId, Store
 from fioagent.ports import Disk
 from fioagent.x509 import Certificate, CertificateError, NotEllipticError, private_key
+
+if TYPE_CHECKING:
+    import ssl
 
 # Fixed names that fiotest, fio-diag and customers' containers open.
 STABLE_KEY: Final = "pkey.pem"
@@ -174,6 +176,8 @@ def _no_password() -> bytes:
 
 
 def _reason(error: OSError | ValueError) -> str:
+    import ssl  # noqa: PLC0415  # "fioagent status" loads us, and no TLS
+
     if isinstance(error, ssl.SSLError):
         return (error.reason or "not a PEM pair").replace("_", " ").lower()
     return getattr(error, "strerror", None) or str(error)

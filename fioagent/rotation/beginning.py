@@ -15,6 +15,7 @@ from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Kind, Phase, Rotation
 from fioagent.site import Device
 
+UNKNOWN: Final = "unknown"  # serial and digest of a certificate that is not there
 _SHOWN: Final = 200  # characters of names that are not ours
 
 
@@ -36,7 +37,7 @@ def plan(
     """
     est_url = esturl.labelled(esturl.base_url(est_url), device.settings.est_label)
     journals = [*journal.ended(), journal]
-    _require_quota(device, journals)
+    require_quota(device, journals)
     ended = [each.rotation for each in journals[:-1] if each.rotation]
     waiting = next((r for r in reversed(ended) if r.phase is not Phase.ABANDONED), None)
     if pair is None and waiting is not None and waiting.phase is Phase.SUPERSEDED:
@@ -60,8 +61,8 @@ def facts(
         "store": new.store.value,
         "old_key": old.key,
         "old_certificate": old.certificate,
-        "old_serial": "unknown" if certificate is None else certificate.serial,
-        "old_sha256": "unknown" if certificate is None else sha256_hex(certificate.der),
+        "old_serial": UNKNOWN if certificate is None else certificate.serial,
+        "old_sha256": UNKNOWN if certificate is None else sha256_hex(certificate.der),
         **({} if certificate is None else {"old_not_after": certificate.not_after.isoformat()}),
         "sota_paths": ",".join(device.site.sota_paths),
         "new_key": new.key,
@@ -99,8 +100,12 @@ def issued(rotations: Iterable[Rotation]) -> list[datetime]:
     return [datetime.fromisoformat(str(at)) for at in times if at is not None]
 
 
-def _require_quota(device: Device, journals: Sequence[Journal]) -> None:
-    """However wrong a trigger or a script is: a CA is not asked without end."""
+def require_quota(device: Device, journals: Sequence[Journal]) -> None:
+    """However wrong a trigger or a script is: a CA is not asked without end.
+
+    Raises:
+        TemporaryError: as many as allowed were requested within a day.
+    """
     requested = [
         record.at
         for journal in journals

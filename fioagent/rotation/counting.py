@@ -53,7 +53,8 @@ def _counts_with(earlier: Record, later: Record) -> bool:
 
 def _counted(earlier: Record, later: Record) -> Record:
     """``earlier`` again: its time is when it was first said, and its wait what was asked last."""
-    asked = ("retry_after_s", "accepted")  # of the latest alone
+    # Of the latest alone.
+    asked = ("retry_after_s", "accepted", "person", "hint", "locked_out")
     kept = {name: value for name, value in earlier.facts.items() if name not in asked}
     facts = {
         **kept,

@@ -102,6 +102,7 @@ BEFORE_COMMIT: Final = BEFORE_PIVOT | {
 }
 # Durable before the request goes out, because its answer may be lost.
 ATTEMPTS: Final = frozenset((Phase.LOCKED, Phase.CONFIRMED))
+CANCELLED: Final = "cancelled at the device"  # the reason, where a person gave it up
 ENDS: Final = frozenset(phase for phase, following in TRANSITIONS.items() if not following)
 
 
@@ -143,6 +144,9 @@ class Pause:
         reason: in the words of the error.
         retry_after_s: as the peer asked; None where it did not.
         accepted: the peer has taken the request and works on it.
+        person: waiting alone will not help.
+        hint: what to do next; None where nothing was said.
+        locked_out: the gateway refuses every credential of this device.
     """
 
     at: datetime
@@ -150,6 +154,9 @@ class Pause:
     reason: str
     retry_after_s: int | None
     accepted: bool = False
+    person: bool = False
+    hint: str | None = None
+    locked_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +171,7 @@ class Rotation:
         new: the one that shall be.
         phase: the latest reached.
         facts: what each phase wrote down.
+        reached: when each phase was recorded last, device's clock.
         announced: the gateway may have been told of the new key.
         seen: the gateway may have seen the new key in use.
         paused: the latest failure since the latest phase.
@@ -182,6 +190,7 @@ class Rotation:
     new: CredentialRef
     phase: Phase
     facts: Mapping[Phase, Facts]
+    reached: Mapping[Phase, datetime]
     announced: bool = False
     seen: bool = False
     paused: Pause | None = None
@@ -254,6 +263,7 @@ def _begin(record: Record) -> Rotation:
             new=new,
             phase=Phase.BEGUN,
             facts={Phase.BEGUN: record.facts},
+            reached={Phase.BEGUN: record.at},
             announced=bool(record.facts.get("announced", False)),
         )
     except (KeyError, ValueError) as error:
@@ -290,6 +300,7 @@ def _after(rotation: Rotation, record: Record) -> Rotation:
         rotation,
         phase=phase,
         facts={**rotation.facts, phase: facts},
+        reached={**rotation.reached, phase: record.at},
         # Superseded is what goes on because it may be; ended otherwise it is discarded.
         announced=rotation.announced or phase is Phase.SUPERSEDED,
         paused=None,
@@ -302,13 +313,16 @@ def _after(rotation: Rotation, record: Record) -> Rotation:
 
 def _pause(record: Record, phase: Phase) -> Pause:
     wait = record.facts.get("retry_after_s")
-    latest = record.facts.get("latest")
+    latest, hint = record.facts.get("latest"), record.facts.get("hint")
     return Pause(
         at=record.at if latest is None else datetime.fromisoformat(str(latest)),
         phase=phase,
         reason=str(record.facts.get("reason", "")),
         retry_after_s=None if wait is None else int(wait),
         accepted=bool(record.facts.get("accepted", False)),
+        person=bool(record.facts.get("person", False)),
+        hint=None if hint is None else str(hint),
+        locked_out=bool(record.facts.get("locked_out", False)),
     )
 
 

@@ -71,13 +71,15 @@ def remember(device: Device, what: Seen) -> None:
 def setback(device: Device) -> Setback | None:
     found = _read(device, SETBACK)
     try:
-        wait = found.get("retry_after_s")
+        wait, hint = found.get("retry_after_s"), found.get("hint")
         return Setback(
             str(found["cause"]),
             _moment(found["at"]),
             min(max(int(found["failures"]), 1), _MOST_FAILURES),
             None if wait is None else int(wait),
             str(found["reason"]),
+            bool(found.get("person", False)),
+            None if hint is None else str(hint),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
@@ -91,6 +93,8 @@ def note_setback(device: Device, what: Setback) -> None:
         "failures": what.failures,
         "retry_after_s": what.retry_after_s,
         "reason": what.reason,
+        "person": what.person,
+        "hint": what.hint,
     }
     _write(device, SETBACK, value)
 

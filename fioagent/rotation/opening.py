@@ -10,7 +10,7 @@ from fioagent.errors import ConfigError
 from fioagent.model import CredentialRef, Facts, ObjectIds, RotationId
 from fioagent.rotation import beginning, identity, memory, takeover
 from fioagent.rotation.ledger import Ledger
-from fioagent.rotation.machine import Kind, Phase, Rotation
+from fioagent.rotation.machine import CANCELLED, Kind, Phase, Rotation
 from fioagent.rotation.rotator import Outcome, Result
 
 
@@ -164,7 +164,7 @@ def cancel(ledger: Ledger, rotation: Rotation) -> Outcome:
             "goes on with the same key",
         )
     ledger.settle(rotation)
-    rotation = ledger.enter(Phase.ABANDONED, {"reason": "cancelled at the device"})
+    rotation = ledger.enter(Phase.ABANDONED, {"reason": CANCELLED})
     ledger.deliver()
     ledger.close(rotation)
     said = f"rotation {rotation.id} is cancelled; the live credential is as it was"

@@ -52,8 +52,8 @@ def check(device: Device, new: CredentialRef, *, adopted: bool, seen: Sequence[d
     live = device.live_credential()
     certificate = require_pair(device, live)
     require_clock(device, certificate, *seen)
-    _require_editable_sota(device, new)
-    _require_room(device)
+    require_editable_sota(device, new)
+    require_room(device)
     at_hand = [device.keys.private_key(live)]
     if adopted:
         at_hand.append(device.keys.private_key(new))
@@ -64,8 +64,8 @@ def check(device: Device, new: CredentialRef, *, adopted: bool, seen: Sequence[d
         for key in at_hand:
             require_derives(key)
     lost = [
-        *_lost_here(device, at_hand, ending=ending),
-        *_lost_on_gateway(device, live, at_hand, ending=ending),
+        *lost_here(device, at_hand, ending=ending),
+        *lost_on_gateway(device, live, at_hand, ending=ending),
     ]
     return Found(live, sorted(set(lost)))
 
@@ -108,7 +108,8 @@ def require_clock(device: Device, certificate: Certificate, *seen: datetime) -> 
         )
 
 
-def _require_editable_sota(device: Device, new: CredentialRef) -> None:
+def require_editable_sota(device: Device, new: CredentialRef) -> None:
+    """It can be made to name ``new``, for every program that reads it. Raises ConfigError."""
     keys = SOTA_KEYS[new.store]
     merged = device.sota()
     file = sota.file_to_edit(merged, keys, device.disk.can_replace)
@@ -144,7 +145,8 @@ def _require_one_view(
             )
 
 
-def _require_room(device: Device) -> None:
+def require_room(device: Device) -> None:
+    """Enough of it, and writable. Raises ConfigError."""
     config = device.disk.read_if_there(device.site.config) or b""
     # The config is there three times for a moment: as it is, staged, and on its way in place.
     needed = NEEDED_BYTES + 2 * len(config)
@@ -159,14 +161,16 @@ def _require_room(device: Device) -> None:
         raise ConfigError(f"cannot rotate: {device.site.storage} is not writable")
 
 
-def _lost_here(device: Device, keys: Sequence[document.Key], *, ending: bool) -> list[str]:
+def lost_here(device: Device, keys: Sequence[document.Key], *, ending: bool) -> list[str]:
+    """Files of config.encrypted that none of ``keys`` opens. Raises as ``_lost``."""
     config = device.disk.read_if_there(device.site.config)
     return [] if config is None else _lost(config, keys, device.site.config, ending=ending)
 
 
-def _lost_on_gateway(
+def lost_on_gateway(
     device: Device, live: CredentialRef, keys: Sequence[document.Key], *, ending: bool
 ) -> list[str]:
+    """The same of the gateway's copy; asks for it, which changes nothing there."""
     gateway = device.sessions.gateway(live)
     try:
         config = gateway.device_config()
@@ -181,7 +185,8 @@ def _lost(config: bytes, keys: Sequence[document.Key], origin: str, *, ending: b
     """Values that nobody can open cannot be carried over: a person is given time to set them again.
 
     Not all the time there is. They are lost with the old key as with the new one,
-    and a device whose certificate has expired is lost with them.
+    and a device whose certificate has expired is lost with them: where that is ``ending``,
+    they are told and hold nothing up.
     """
     lost = document.lost(config, keys, origin)
     if lost and not ending:

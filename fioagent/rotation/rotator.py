@@ -18,6 +18,7 @@ from fioagent.errors import (
     ConfigError,
     CredentialChangedError,
     CredentialRefusedError,
+    LockedOutError,
     PeerError,
     TemporaryError,
 )
@@ -138,7 +139,7 @@ def _refused(ledger: Ledger, rotation: Rotation, error: CredentialRefusedError) 
         with contextlib.suppress(CredentialRefusedError):
             return ledger.enter(Phase.CONFIRMED, steps.confirm(rotation, ledger.device))
     if not steps.old_still_works(rotation, ledger.device):
-        raise ConfigError(
+        raise LockedOutError(
             f"the gateway refuses the old and the new credential ({error})",
             hint="the operator has to look at this device's keys on the gateway",
         ) from error
@@ -185,11 +186,17 @@ def _pause(ledger: Ledger, rotation: Rotation, error: AgentError) -> tuple[Rotat
         facts["retry_after_s"] = int(error.retry_after_s)
     if isinstance(error, TemporaryError) and error.accepted:
         facts["accepted"] = True
-    with contextlib.suppress(ConfigError):  # a disk in trouble takes no word of it
-        rotation = ledger.add(Kind.PAUSE, phase, facts)
     hint = error.hint
     if isinstance(error, PeerError) and Phase.CONFIRMED not in rotation.facts:
         hint = "the rotation stays open: the gateway may know the new key; tell the operator"
+    if not isinstance(error, TemporaryError):
+        facts["person"] = True
+    if hint is not None:
+        facts["hint"] = hint
+    if isinstance(error, LockedOutError):
+        facts["locked_out"] = True
+    with contextlib.suppress(ConfigError):  # a disk in trouble takes no word of it
+        rotation = ledger.add(Kind.PAUSE, phase, facts)
     waiting = isinstance(error, (TemporaryError, PeerError))
     result = Result.TRY_AGAIN if waiting else Result.NEEDS_PERSON
     return rotation, Outcome(result, str(error), hint, rotation)

@@ -69,6 +69,8 @@ class Setback:
         failures: how many in a row.
         retry_after_s: as a peer asked in the latest; None where none did.
         reason: of the latest.
+        person: waiting alone will not help.
+        hint: what to do next; None where nothing was said.
     """
 
     cause: str
@@ -76,6 +78,8 @@ class Setback:
     failures: int
     retry_after_s: int | None
     reason: str
+    person: bool = False
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

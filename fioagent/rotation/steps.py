@@ -14,6 +14,7 @@ from typing import Final
 from fioagent import sota, x509
 from fioagent.config import document
 from fioagent.errors import (
+    AgentError,
     CredentialRefusedError,
     MalformedError,
     NotSupportedError,
@@ -207,7 +208,21 @@ def retire(rotation: Rotation, device: Device) -> Facts:
         facts = {"note": f"the gateway's copy was not looked at again: {error}"}
     device.keys.retire(rotation.old, rotation.new)
     device.disk.remove(device.site.staged_config)
-    return facts
+    return {**facts, "old_key_gone": _is_gone(rotation, device)}
+
+
+def _is_gone(rotation: Rotation, device: Device) -> bool:
+    """Whether nothing leads to the old key any more; its name may lead to the new one.
+
+    For the proof at the end alone: who cannot look claims nothing, and nothing waits for it.
+    """
+    try:
+        if not device.keys.has_key(rotation.old):
+            return True
+        left, live = (device.keys.private_key(each) for each in (rotation.old, rotation.new))
+        return x509.spki_der(left.public_key()) == x509.spki_der(live.public_key())
+    except AgentError:
+        return False
 
 
 def complete(rotation: Rotation, device: Device) -> Facts:

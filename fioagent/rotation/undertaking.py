@@ -117,9 +117,9 @@ def _anew(ledger: Ledger, secrets: str, order: Order) -> Outcome:
     if wanted is not None and opening.is_done(ledger, wanted):
         return _done_already(ledger, wanted)
     pair = salvage.unremembered_pair(ledger.device) if ledger.journal.lost else None
-    identifier = wanted or _fresh_id(ledger)
-    est_url = _est_url(ledger, secrets, est_url)
-    facts = opening.plan(ledger, identifier, est_url, _ids(ledger, secrets, order), pair)
+    identifier = wanted or fresh_id(ledger)
+    est_url = est_url_for(ledger, secrets, est_url)
+    facts = opening.plan(ledger, identifier, est_url, ids_for(ledger, secrets, order), pair)
     return _begun(ledger, {**facts, **order.facts})
 
 
@@ -127,8 +127,8 @@ def _instead(
     ledger: Ledger, secrets: str, open_one: Rotation, wanted: RotationId, order: Order
 ) -> Outcome:
     """``wanted`` in place of the open rotation, or after it."""
-    est_url = _est_url(ledger, secrets, order.est_url, open_one)
-    ids = _ids(ledger, secrets, order)
+    est_url = est_url_for(ledger, secrets, order.est_url, open_one)
+    ids = ids_for(ledger, secrets, order)
     if opening.may_be_replaced(ledger, open_one):
         rotation = opening.supersede(ledger, open_one, wanted, est_url, ids, order.facts)
         memory.forget_setback(ledger.device)
@@ -152,14 +152,18 @@ def _begun(ledger: Ledger, facts: Facts) -> Outcome:
     return rotator.drive(ledger, rotation)
 
 
-def _fresh_id(ledger: Ledger) -> RotationId:
+def fresh_id(ledger: Ledger) -> RotationId:
     return RotationId(f"certs-{int(ledger.device.clock.now().timestamp())}")
 
 
-def _est_url(
+def est_url_for(
     ledger: Ledger, secrets: str, given: str | None, predecessor: Rotation | None = None
 ) -> str:
-    """As given, else from the settings, the operator's latest trigger, the one before."""
+    """As given, else from the settings, the operator's latest trigger, the one before.
+
+    Raises:
+        ConfigError: none is known.
+    """
     found = given or ledger.device.settings.est_server
     if not found:
         found = wanting.est_url_of_trigger(ledger.device, secrets)
@@ -173,7 +177,7 @@ def _est_url(
     return found
 
 
-def _ids(ledger: Ledger, secrets: str, order: Order) -> ObjectIds:
+def ids_for(ledger: Ledger, secrets: str, order: Order) -> ObjectIds:
     """As given, else from the operator's latest trigger."""
     named = wanting.ids_of_trigger(ledger.device, secrets)
     return ObjectIds(order.ids.keys or named.keys, order.ids.certificates or named.certificates)

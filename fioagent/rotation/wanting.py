@@ -195,6 +195,8 @@ def note_failure(device: Device, decision: Decision, error: AgentError) -> None:
         failures=before.failures + 1 if before is not None and again else 1,
         retry_after_s=None if wait is None else int(wait),
         reason=str(error),
+        person=not isinstance(error, TemporaryError),
+        hint=error.hint,
     )
     with contextlib.suppress(ConfigError):  # a disk in trouble takes no word of it
         memory.note_setback(device, setback)

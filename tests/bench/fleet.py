@@ -192,7 +192,7 @@ def _begun(turn: Turn) -> Rotation:
     if turn.patience is not None:
         begun["patience_s"] = int(turn.patience.total_seconds())
     return Rotation(
-        RotationId("r"), turn.at, "", _PAIR, _PAIR, Phase.KEY_GENERATED, {Phase.BEGUN: begun}
+        RotationId("r"), turn.at, "", _PAIR, _PAIR, Phase.KEY_GENERATED, {Phase.BEGUN: begun}, {}
     )
 
 

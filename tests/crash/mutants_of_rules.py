@@ -153,7 +153,7 @@ RULES: Final = (
         "ca-asked-without-end",
         "so many certificates a day and no more",
         "rotation/beginning.py",
-        "    _require_quota(device, journals)\n",
+        "    require_quota(device, journals)\n",
         "",
         ("tests/test_retry.py",),
     ),

@@ -40,6 +40,7 @@ def _rotation() -> Rotation:
         new=pair,
         phase=Phase.KEY_GENERATED,
         facts={Phase.BEGUN: {}},
+        reached={},
     )
 
 

@@ -36,7 +36,7 @@ def situation(**changes: object) -> Situation:
 def open_one(phase: Phase = Phase.KEY_GENERATED, **changes: object) -> Rotation:
     pair = CredentialRef(Store.FILE, "k", "c")
     begun = {Phase.BEGUN: {"trigger": a_trigger().digest}}
-    rotation = Rotation(RotationId("certs-7"), AT, "https://e/est", pair, pair, phase, begun)
+    rotation = Rotation(RotationId("certs-7"), AT, "https://e/est", pair, pair, phase, begun, {})
     return replace(rotation, **changes)  # type: ignore[arg-type]  # names are the fields'
 
 
