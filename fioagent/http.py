@@ -80,8 +80,13 @@ class Session:
         context: ssl.SSLContext,
         proxy: Proxy | None = None,
         limits: Limits | None = None,
+        was_asked: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``base_url`` may carry a path; ``context`` holds trust and identity."""
+        """``base_url`` may carry a path; ``context`` holds trust and identity.
+
+        ``was_asked``: whether the peer has asked for our certificate.
+        """
+        self.was_asked = was_asked
         parts = urlsplit(base_url)
         self.base_url = base_url.rstrip("/")
         self.host = parts.hostname or ""

@@ -103,7 +103,7 @@ class HttpSessions:
         self._keys.use_for_tls(credential, context)
         parts = urlsplit(url)
         proxy = known.proxy_to(peer, parts.hostname or "", parts.port or 443)
-        return Session(url, context, proxy, limits)
+        return Session(url, context, proxy, limits, tls.noticing(context))
 
     def _anchors(self, peer: str) -> tuple[str, bytes]:
         path = self._settings.est_trust_file if peer == EST else None

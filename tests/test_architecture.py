@@ -18,6 +18,7 @@ MAX_LINES = 350
 PURE = {
     "answers",
     "catalogue",
+    "causes",
     "certcheck",
     "chain",
     "config.document",

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fioagent import sota
+from fioagent import causes, sota
 from fioagent.config import document
 from fioagent.errors import ConfigError, NotDerivingError, NotSupportedError, TemporaryError
 from fioagent.model import SOTA_KEYS, CredentialRef
@@ -52,8 +52,8 @@ def check(device: Device, new: CredentialRef, *, adopted: bool, seen: Sequence[d
     live = device.live_credential()
     certificate = require_pair(device, live)
     require_clock(device, certificate, *seen)
-    _require_editable_sota(device, new)
-    _require_room(device)
+    require_editable_sota(device, new)
+    require_room(device)
     at_hand = [device.keys.private_key(live)]
     if adopted:
         at_hand.append(device.keys.private_key(new))
@@ -64,8 +64,8 @@ def check(device: Device, new: CredentialRef, *, adopted: bool, seen: Sequence[d
         for key in at_hand:
             require_derives(key)
     lost = [
-        *_lost_here(device, at_hand, ending=ending),
-        *_lost_on_gateway(device, live, at_hand, ending=ending),
+        *lost_here(device, at_hand, ending=ending),
+        *lost_on_gateway(device, live, at_hand, ending=ending),
     ]
     return Found(live, sorted(set(lost)))
 
@@ -74,13 +74,10 @@ def require_pair(device: Device, credential: CredentialRef) -> Certificate:
     """The certificate, which is there and belongs to the key."""
     certificate = device.keys.certificate(credential)
     if certificate is None:
-        raise ConfigError(f"cannot find the certificate {credential.certificate}")
+        raise ConfigError.of(causes.NO_CERTIFICATE, {"path": credential.certificate})
     if spki_der(device.keys.private_key(credential).public_key()) != certificate.spki_der:
-        raise ConfigError(
-            f"cannot use the credential: the key {credential.key} does not belong to "
-            f"the certificate {credential.certificate}",
-            hint="put the matching pair back, or register the device again",
-        )
+        facts = {"key": credential.key, "certificate": credential.certificate}
+        raise ConfigError.of(causes.NO_PAIR, facts)
     return certificate
 
 
@@ -102,13 +99,10 @@ def require_clock(device: Device, certificate: Certificate, *seen: datetime) -> 
     now = device.clock.now()
     floors = (certificate.not_before, device.clock.image_time(), *seen)
     if not policy.clock_is_plausible(now, *floors):
-        raise TemporaryError(
-            f"cannot rotate yet: the clock says {now:%Y-%m-%d %H:%M} UTC, which cannot be",
-            hint="wait for time synchronisation, or set the clock",
-        )
+        raise TemporaryError.of(causes.CLOCK, {"now": f"{now:%Y-%m-%d %H:%M}"})
 
 
-def _require_editable_sota(device: Device, new: CredentialRef) -> None:
+def require_editable_sota(device: Device, new: CredentialRef) -> None:
     keys = SOTA_KEYS[new.store]
     merged = device.sota()
     file = sota.file_to_edit(merged, keys, device.disk.can_replace)
@@ -144,27 +138,24 @@ def _require_one_view(
             )
 
 
-def _require_room(device: Device) -> None:
+def require_room(device: Device) -> None:
     config = device.disk.read_if_there(device.site.config) or b""
     # The config is there three times for a moment: as it is, staged, and on its way in place.
     needed = NEEDED_BYTES + 2 * len(config)
     free = device.disk.free_bytes(device.site.storage)
     if free < needed:
-        raise ConfigError(
-            f"cannot rotate: {device.site.storage} has {free // 1024} KiB free, "
-            f"{needed // 1024} are needed",
-            hint=f"free some space on the file system of {device.site.storage}",
-        )
+        facts = {"storage": device.site.storage, "free": free // 1024, "needed": needed // 1024}
+        raise ConfigError.of(causes.NO_ROOM, facts)
     if not device.disk.can_replace(os.path.join(device.site.storage, "any")):
-        raise ConfigError(f"cannot rotate: {device.site.storage} is not writable")
+        raise ConfigError.of(causes.STORAGE_READ_ONLY, {"storage": device.site.storage})
 
 
-def _lost_here(device: Device, keys: Sequence[document.Key], *, ending: bool) -> list[str]:
+def lost_here(device: Device, keys: Sequence[document.Key], *, ending: bool) -> list[str]:
     config = device.disk.read_if_there(device.site.config)
     return [] if config is None else _lost(config, keys, device.site.config, ending=ending)
 
 
-def _lost_on_gateway(
+def lost_on_gateway(
     device: Device, live: CredentialRef, keys: Sequence[document.Key], *, ending: bool
 ) -> list[str]:
     gateway = device.sessions.gateway(live)
@@ -185,16 +176,9 @@ def _lost(config: bytes, keys: Sequence[document.Key], origin: str, *, ending: b
     """
     lost = document.lost(config, keys, origin)
     if lost and not ending:
-        raise ConfigError(
-            f"cannot decrypt {', '.join(lost)} in {origin} with the keys of this device",
-            hint="the operator has to set these files again for this device",
-        )
+        raise ConfigError.of(causes.VALUES_LOST, {"names": ", ".join(lost), "origin": origin})
     return lost
 
 
 def unsupported(error: NotSupportedError) -> NotSupportedError:
-    return NotSupportedError(
-        f"cannot rotate: this gateway does not support rotation ({error})",
-        status=error.status,
-        hint="nothing was changed; the device goes on with its certificate",
-    )
+    return NotSupportedError.of(causes.UNSUPPORTED, {"error": error}, status=error.status)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from fioagent import esturl, pem_files, x509
+from fioagent import causes, esturl, pem_files, x509
 from fioagent.config import document
 from fioagent.errors import ConfigError, MalformedError, TemporaryError
 from fioagent.keystore import object_ids
@@ -63,10 +63,7 @@ def found(device: Device) -> ForeignState | None:
         return None
     state = _parsed(device, content)
     if device.services.is_running(_PROGRAM):
-        raise TemporaryError(
-            f"cannot take over the rotation of fioconfig, {path}: fioconfig is running",
-            hint="systemctl disable --now fioconfig.service fioconfig.path, then try again",
-        )
+        raise TemporaryError.of(causes.FIOCONFIG_RUNS, {"path": path})
     if device.site.store is Store.PKCS11 and state.key and not _is_in_token(state, device):
         return replace(state, key="")  # it had chosen a place, and has made no key there
     return state
