@@ -96,6 +96,11 @@ READABLE_BY_OTHERS = Cause(
     "others can read {path}: its mode is {mode}",
     "chmod {wanted} {path}",
 )
+NOT_OURS = Cause(
+    "not-ours",
+    "{path} belongs to user {owner}, and fioagent is user {us}",
+    "chown {us} {path}: the service cannot keep another owner",
+)
 TRUST_FILE = Cause(
     "trust-file",
     "cannot use the trust file {path}: no certificate in it",
@@ -252,6 +257,11 @@ WAITS_FOR_OURS = Cause(
     "the server still waits for the key of rotation {id}, which is at {phase}",
     "'fioagent rotate --now' goes on with it",
 )
+OPEN = Cause(
+    "rotation-begun",
+    "rotation {id} is open at {phase}; the gateway does not know of it yet",
+    "'fioagent rotate --now' goes on with it, 'fioagent cancel' gives it up",
+)
 NO_EST = Cause(
     "no-est-server",
     "cannot {doing}: no EST server is known",
@@ -274,6 +284,11 @@ FIOCONFIG_RUNS = Cause(
     "fioconfig-runs",
     "cannot take over the rotation of fioconfig, {path}: fioconfig is running",
     "systemctl disable --now fioconfig.service fioconfig.path, then try again",
+)
+FIOCONFIGS_ROTATION = Cause(
+    "fioconfigs-rotation",
+    "fioconfig has left rotation {id} half-done in {path}, with a private key in it",
+    "'fioagent rotate --now' takes it over and removes the file",
 )
 BESIDE_FIOCONFIG = Cause(
     "beside-fioconfig",
@@ -298,8 +313,13 @@ JOURNAL_DAMAGED = Cause(
 )
 KEY_LEFT = Cause(
     "key-left-behind",
-    "{path} holds a private key that nothing needs",
-    "'fioagent rotate' removes it, once fioconfig does not run any more",
+    "{path} holds what fioconfig has left in it, a private key among it",
+    "'fioagent rotate' removes it; stop fioconfig first",
+)
+KEY_UNNAMED = Cause(
+    "key-unnamed",
+    "{path} is a private key that neither sota.toml nor a rotation names",
+    "ask the operator whether anything uses it; if not: rm {path}",
 )
 
 

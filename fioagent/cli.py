@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fioagent import __version__, estcli, fioconfig, launch, log, stopping, trustcli
+from fioagent import __version__, doctorcli, estcli, fioconfig, launch, log, stopping, trustcli
 from fioagent.errors import AgentError, PeerError, TemporaryError
 from fioagent.log import Log
 from fioagent.model import Exit
@@ -258,6 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     fioconfig.add(commands.add_parser, common, lent)
     estcli.add(commands.add_parser, common, lent)
     trustcli.add(commands.add_parser, common, lent)
+    doctorcli.add(commands.add_parser, common, lent)
     return parser
 
 

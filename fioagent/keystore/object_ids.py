@@ -13,6 +13,7 @@ from typing import Final
 from fioagent.errors import ConfigError
 from fioagent.model import ObjectIds
 
+LABEL: Final = "aktualizr"  # lmp-device-register's, and fioconfig's default
 USUAL: Final = ObjectIds(keys=("01", "07"), certificates=("03", "09"))  # fioctl's defaults
 ALL: Final = tuple(bytes([number]) for number in range(1, 10))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from pkcs11 import ObjectClass
@@ -11,6 +12,7 @@ from pkcs11 import exceptions as refusals
 from fioagent import causes
 from fioagent.causes import Cause
 from fioagent.errors import AgentError, ConfigError, TemporaryError
+from fioagent.keystore import tpm
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,24 @@ _WORDS: Final[tuple[tuple[tuple[type[Exception], ...], type[AgentError], str, st
 )
 
 
+def _locked_until(place: Place) -> datetime | None:
+    """None where it is no TPM, or one that does not tell."""
+    counters = tpm.counters() if tpm.is_behind(place.module) else None
+    return None if counters is None else counters.until
+
+
 def explained(error: Exception, doing: str, place: Place, *, changing: bool = False) -> AgentError:
     """In words for a person; ``changing`` where the token was to store or remove something."""
     if isinstance(error, MissingError):
         return ConfigError.of(causes.OBJECT_MISSING, {"place": place, "what": error})
     for kinds, cause in _CAUSES:
         if isinstance(error, kinds):
-            return ConfigError.of(cause, {"doing": doing, "place": place})
+            facts = {"doing": doing, "place": place}
+            until = _locked_until(place) if cause is causes.PIN_LOCKED else None
+            if until is None:
+                return ConfigError.of(cause, facts)
+            when = f"{until:%Y-%m-%d %H:%M} UTC"
+            return ConfigError.of(causes.TPM_LOCKED, {**facts, "until": when})
     for kinds, of, words, hint in _WORDS:
         if isinstance(error, kinds):
             return of(f"cannot {doing} {place}: {words}", hint=hint)

@@ -10,11 +10,11 @@ from typing import Final
 
 from fioagent import openssl
 from fioagent.errors import ConfigError
+from fioagent.keystore.object_ids import LABEL
 from fioagent.model import CredentialRef, ObjectIds
 from fioagent.ports import KeyStore
 from fioagent.sota import Sota
 
-LABEL: Final = "aktualizr"  # lmp-device-register's, and fioconfig's default
 PIN_CREDENTIAL: Final = "fioagent-p11-pin"  # of the unit: LoadCredential=
 
 

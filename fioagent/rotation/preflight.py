@@ -95,9 +95,10 @@ def require_derives_as(new: document.Key, old: document.Key) -> None:
     require_derives(new)
 
 
-def require_clock(device: Device, certificate: Certificate, *seen: datetime) -> None:
+def require_clock(device: Device, certificate: Certificate | None, *seen: datetime) -> None:
     now = device.clock.now()
-    floors = (certificate.not_before, device.clock.image_time(), *seen)
+    issued = None if certificate is None else certificate.not_before
+    floors = (issued, device.clock.image_time(), *seen)
     if not policy.clock_is_plausible(now, *floors):
         raise TemporaryError.of(causes.CLOCK, {"now": f"{now:%Y-%m-%d %H:%M}"})
 

@@ -137,13 +137,18 @@ def _remove_state(device: Device) -> None:
     device.disk.remove(device.site.foreign_state)
 
 
+def holds_secrets(content: bytes | None) -> bool:
+    """Whether it may have the key material in it that fioconfig leaves in its files."""
+    return content is not None and any(name.encode() in content for name in _SECRETS)
+
+
 def clean_marker(device: Device) -> None:
     """``cert-rotation.state.completed`` without the key material that fioconfig leaves in it."""
     path = device.site.completed_marker
     if device.disk.is_there(f"{path}.tmp"):
         device.disk.remove(f"{path}.tmp")
     content = device.disk.read_if_there(path)
-    if content is None or not any(name.encode() in content for name in _SECRETS):
+    if content is None or not holds_secrets(content):
         return
     try:
         marker = json.loads(content)
