@@ -14,7 +14,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fioagent import __version__, doctorcli, estcli, fioconfig, launch, log, stopping, trustcli
+from fioagent import (
+    __version__,
+    bundlecli,
+    doctorcli,
+    estcli,
+    fioconfig,
+    launch,
+    log,
+    stopping,
+    trustcli,
+)
 from fioagent.errors import AgentError, PeerError, TemporaryError
 from fioagent.log import Log
 from fioagent.model import Exit
@@ -255,10 +265,8 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(command=_status)
     _add_settings(commands.add_parser)
     lent = fioconfig.Console(_say, _emit, _note, _exit_of, _rotate)
-    fioconfig.add(commands.add_parser, common, lent)
-    estcli.add(commands.add_parser, common, lent)
-    trustcli.add(commands.add_parser, common, lent)
-    doctorcli.add(commands.add_parser, common, lent)
+    for others in (fioconfig, estcli, trustcli, doctorcli, bundlecli):
+        others.add(commands.add_parser, common, lent)
     return parser
 
 

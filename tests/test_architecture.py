@@ -39,6 +39,7 @@ PURE = {
     "ports",
     "proxy",
     "readings",
+    "redaction",
     "rotation.counting",
     "rotation.events",
     "rotation.machine",
@@ -85,6 +86,7 @@ ROOTS = {
     "daemon",
     "doctor.examination",
     "doctor.supervised",
+    "bundle",
 }
 # What the resident process may load, besides what a bare interpreter has; each costs memory.
 RESIDENT = {"__future__", "_signal", "_socket", "select"}
@@ -116,6 +118,7 @@ THROUGH_PORTS = {
     "rotation.wanting",
     "trial",
     "trust",
+    "withheld",
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from pkcs11 import ObjectClass
@@ -96,10 +95,15 @@ _WORDS: Final[tuple[tuple[tuple[type[Exception], ...], type[AgentError], str, st
 )
 
 
-def _locked_until(place: Place) -> datetime | None:
-    """None where it is no TPM, or one that does not tell."""
-    counters = tpm.counters() if tpm.is_behind(place.module) else None
-    return None if counters is None else counters.until
+def _told(cause: Cause, doing: str, place: Place) -> ConfigError:
+    """With the time at which a TPM takes PINs again, where it tells."""
+    facts = {"doing": doing, "place": place}
+    if cause is causes.PIN_LOCKED and tpm.is_behind(place.module):
+        counters = tpm.counters()
+        if counters is not None and counters.until is not None:
+            until = f"{counters.until:%Y-%m-%d %H:%M} UTC"
+            return ConfigError.of(causes.TPM_LOCKED, {**facts, "until": until})
+    return ConfigError.of(cause, facts)
 
 
 def explained(error: Exception, doing: str, place: Place, *, changing: bool = False) -> AgentError:
@@ -108,12 +112,7 @@ def explained(error: Exception, doing: str, place: Place, *, changing: bool = Fa
         return ConfigError.of(causes.OBJECT_MISSING, {"place": place, "what": error})
     for kinds, cause in _CAUSES:
         if isinstance(error, kinds):
-            facts = {"doing": doing, "place": place}
-            until = _locked_until(place) if cause is causes.PIN_LOCKED else None
-            if until is None:
-                return ConfigError.of(cause, facts)
-            when = f"{until:%Y-%m-%d %H:%M} UTC"
-            return ConfigError.of(causes.TPM_LOCKED, {**facts, "until": when})
+            return _told(cause, doing, place)
     for kinds, of, words, hint in _WORDS:
         if isinstance(error, kinds):
             return of(f"cannot {doing} {place}: {words}", hint=hint)

@@ -85,12 +85,10 @@ def _properties(first: int, count: int) -> dict[int, int]:
 def _exchanged(command: bytes) -> bytes:
     kind, _, options = os.environ.get("TPM2_PKCS11_TCTI", f"device:{_DEVICE}").partition(":")
     if kind == "device":
-        device = os.open(options or _DEVICE, os.O_RDWR | os.O_CLOEXEC)  # a command goes in whole
-        try:
-            os.write(device, command)
-            return os.read(device, _ANSWER)
-        finally:
-            os.close(device)
+        # Without a buffer: a command goes in whole, and its answer comes out whole.
+        with open(options or _DEVICE, "r+b", buffering=0) as device:
+            device.write(command)
+            return device.read(_ANSWER) or b""
     if kind != "swtpm":
         raise ValueError(f"no way to a TPM by {kind!r}")
     named = dict(part.partition("=")[::2] for part in options.split(",") if part)
