@@ -19,8 +19,9 @@ _PROPERTIES: Final = (
     "Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,ExecMainStatus,"
     "StartLimitIntervalUSec,StartLimitBurst,StartLimitAction,ActiveEnterTimestamp"
 )
-# systemd's "a unit is being started" (sd-messages(3), SD_MESSAGE_UNIT_STARTING).
-_STARTING: Final = "7d4958e842da4a758f6c1cdc7b36dcc5"
+# systemd's "a unit is being started" and "has been" (sd-messages.h, SD_MESSAGE_UNIT_STARTING,
+# _STARTED). One of Type=simple has the latter alone, one that fails to start the former.
+_STARTS: Final = ("7d4958e842da4a758f6c1cdc7b36dcc5", "39f53479d3a045ac8e11786248231fbf")
 
 
 class Machine:
@@ -50,13 +51,15 @@ class Machine:
         text = said(
             [
                 *("journalctl", "--quiet", "--no-pager", "--boot", "--output=json"),
-                *("--output-fields=UNIT", f"MESSAGE_ID={_STARTING}", f"UNIT={unit}"),
+                *("--output-fields=MESSAGE_ID", f"UNIT={unit}"),
+                *(f"MESSAGE_ID={each}" for each in _STARTS),
             ]
         )
         if text is None:
             return None
         since = time.clock_gettime(time.CLOCK_MONOTONIC) - within_s
-        return sum(_monotonic_s(line) >= since for line in text.splitlines())
+        lines = [line for line in text.splitlines() if _monotonic_s(line) >= since]
+        return max(sum(each in line for line in lines) for each in _STARTS)
 
     def look_up(self, host: str, port: int) -> int:
         try:

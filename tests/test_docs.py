@@ -51,7 +51,7 @@ def test_settings_and_their_defaults_are_the_documented_ones() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *([], ["rotate"], ["status"], ["settings"], ["daemon"]),
+        *([], ["rotate"], ["status"], ["settings"], ["daemon"], ["doctor"], ["support-bundle"]),
         *(["est", question] for question in ("cacerts", "csrattrs", "reenroll")),
         *(["trust", act] for act in ("show", "add", "retire")),
     ],
