@@ -192,7 +192,8 @@ ID_TAKEN = Cause(
 HANGS = Cause(
     "no-answer",
     "the check did not end within {limit} s",
-    "of a token: is its module's daemon (tpm2-abrmd, tee-supplicant, pcscd) running?",
+    "a token: is its daemon (tpm2-abrmd, tee-supplicant, pcscd) running? a server: it takes "
+    "connections and says nothing",
 )
 
 # --- the way to the servers ---

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 GONE: Final = "[redacted]"
 _SHORTEST: Final = 4  # characters: PINs have as many; less would tear every text apart
 _ANYWHERE: Final = 6  # shorter ones only where they stand alone
+_FEW: Final = 64  # lines; of a longer value each has its plain spelling alone
 _COMMON: Final = frozenset(("true", "false", "none", "null", "http", "https", "enabled"))
 _PEM_LINE: Final = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]+-----")  # stands in any of them
 _WORD: Final = r"[A-Za-z0-9]"
@@ -60,18 +61,25 @@ class Redactor:
         """``secrets``: whole values, as they are in files or in memory."""
         found = {spelling for secret in secrets for spelling in _spellings(secret)}
         # The longest first: a part of a secret must not hide the rest of it.
-        self._known = sorted(found, key=lambda each: (-len(each), each))
-        self._pattern = re.compile("|".join(map(_as_pattern, self._known)) or r"(?!)")
+        known = sorted(found, key=lambda each: (-len(each), each))
+        # Not one pattern of all: a bundle of certificates has thousands of lines.
+        self._known = [each for each in known if len(each) >= _ANYWHERE]
+        short = (re.escape(each) for each in known if len(each) < _ANYWHERE)
+        self._alone = re.compile(rf"(?<!{_WORD})(?:{'|'.join(short) or '(?!)'})(?!{_WORD})")
 
     def text(self, text: str) -> str:
         """``text`` with every secret replaced."""
         for form, instead in _FORMS:
             text = form.sub(instead, text)
-        return self._pattern.sub(GONE, text)
+        for known in self._known:
+            text = text.replace(known, GONE)
+        return self._alone.sub(GONE, text)
 
     def leaks(self, text: str) -> bool:
         """Whether there is a secret in it all the same."""
-        return "PRIVATE KEY-----" in text or self._pattern.search(text) is not None
+        if "PRIVATE KEY-----" in text or self._alone.search(text) is not None:
+            return True
+        return any(known in text for known in self._known)
 
 
 def passwords(url: str) -> Iterator[bytes]:
@@ -90,23 +98,21 @@ def passwords(url: str) -> Iterator[bytes]:
 def _spellings(secret: bytes) -> Iterator[str]:
     """The whole, its lines, and what stands behind NAME= in them; as text, JSON, base64, URL."""
     text = secret.decode("utf-8", "replace").replace("\r\n", "\n").strip("\n")
-    parts = [text, *text.split("\n")]
-    parts += [re.split(r"[=:]\s*", line, maxsplit=1)[-1] for line in text.split("\n")]
+    lines = text.split("\n")
+    parts = [text, *lines]
+    if len(lines) <= _FEW:
+        parts += [re.split(r"[=:]\s*", line, maxsplit=1)[-1] for line in lines]
     for part in parts:
         plain = part.strip().strip("\"'")
         if len(plain) < _SHORTEST or plain.lower() in _COMMON or _PEM_LINE.fullmatch(plain):
             continue
         yield plain
-        yield json.dumps(plain)[1:-1]
-        yield quote(plain, safe="")
-        if len(plain) >= _ANYWHERE:
-            yield base64.b64encode(plain.encode()).decode().rstrip("=")
+        if len(lines) <= _FEW or part is text:
+            yield from (json.dumps(plain)[1:-1], quote(plain, safe=""))
+            yield from _as_base64(plain.encode())
+    yield from _as_base64(secret)
+
+
+def _as_base64(secret: bytes) -> Iterator[str]:
     if len(secret) >= _ANYWHERE:
-        yield base64.b64encode(secret).decode().rstrip("=")
-
-
-def _as_pattern(known: str) -> str:
-    escaped = re.escape(known)
-    if len(known) >= _ANYWHERE:
-        return escaped
-    return rf"(?<!{_WORD}){escaped}(?!{_WORD})"
+        yield base64.b64encode(secret).decode("ascii").rstrip("=")

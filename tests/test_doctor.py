@@ -167,9 +167,9 @@ def test_the_schema_of_the_page_is_that_of_the_lines(world: World) -> None:
 
 def test_a_module_that_hangs_holds_up_one_check(token_world: TokenWorld) -> None:
     """Inside C, where nothing in its own process ends it; what needs the key is not looked at."""
-    conf = token_world.token.directory / "hanging.conf"
+    conf = Path(token_world.token.env["SOFTHSM2_CONF"])
+    conf.unlink()
     os.mkfifo(conf)  # SoftHSM reads its configuration when it is initialised
-    token_world.token = replace(token_world.token, env={"SOFTHSM2_CONF": str(conf)})
 
     ran = token_world.process("doctor", "--json", "--limit", "8")
 
@@ -238,7 +238,8 @@ def test_a_name_server_that_is_dead_does_not_hold_it_up(world: World, tmp_path: 
 
     assert ran.code == 75, ran.err
     assert states(ran)["dns"] == "fail"
-    assert states(ran)["gateway"] == "skip"
+    assert states(ran)["gateway"] == "fail"
+    assert list(states(ran)) == NAMES
 
 
 def test_a_limit_that_is_none_is_told(world: World) -> None:
@@ -246,6 +247,21 @@ def test_a_limit_that_is_none_is_told(world: World) -> None:
 
     assert ran.code == 78
     assert "cannot use --limit 'soon'" in ran.err
+
+
+def test_the_remedy_for_leftovers_is_true(world: World) -> None:
+    """What fioconfig leaves in its marker goes with the next ``fioagent rotate``."""
+    marker = world.storage / "cert-rotation.state.completed"
+    kept = {"RotationId": "certs-1", "NewKey": world.live_pair()[1].read_text()}
+    marker.write_text(json.dumps(kept))
+    found = said(world.process("doctor", "--offline", "--json"), "leftovers")
+    assert (found["state"], found["cause"]) == ("warn", "key-left-behind")
+    assert "'fioagent rotate'" in found["hint"]
+
+    assert world.fioagent("rotate").code == 0
+
+    assert b"PRIVATE KEY" not in marker.read_bytes()
+    assert states(world.process("doctor", "--offline", "--json"))["leftovers"] == "ok"
 
 
 UNITS = {

@@ -46,8 +46,8 @@ CHECKS: Final = (
     Check("units", units.units),
     Check("starts", units.starts),
     Check("dns", network.dns, (), online=True),
-    Check("proxy", network.proxy, ("dns",), online=True),
-    Check("gateway", network.gateway, (*_KEY, "trust", "dns", "proxy"), online=True),
+    Check("proxy", network.proxy, (), online=True),
+    Check("gateway", network.gateway, (*_KEY, "trust"), online=True),
     Check("support", network.supports_rotation, (*_KEY, "gateway"), online=True),
-    Check("est", network.est, (*_KEY, "trust", "dns", "proxy"), online=True),
+    Check("est", network.est, (*_KEY, "trust"), online=True),
 )

@@ -137,8 +137,8 @@ def leftovers(patient: Patient) -> Iterator[Finding]:
 
 
 def _holding_keys(device: Device) -> list[str]:
-    state, marker = device.site.foreign_state, device.site.completed_marker
-    paths = (f"{state}.tmp", marker, f"{marker}.tmp")
+    marker = device.site.completed_marker
+    paths = (marker, f"{marker}.tmp")
     return [path for path in paths if takeover.holds_secrets(device.disk.read_if_there(path))]
 
 
@@ -151,4 +151,7 @@ def _unnamed(device: Device) -> list[str]:
     known = {device.disk.real_path(each.key) for each in named}
     found = pem_files.keys(device.disk, device.site.storage).values()
     paths = sorted(path for paths in found for path in paths)
+    half = f"{device.site.foreign_state}.tmp"  # a power cut leaves it
+    if takeover.holds_secrets(device.disk.read_if_there(half)):
+        paths.append(half)
     return [path for path in paths if device.disk.real_path(path) not in known]
