@@ -99,7 +99,7 @@ def made(order: Order, findings: Sequence[Finding]) -> tuple[bytes, list[str]]:
 
 
 def _can_ask(findings: Sequence[Finding]) -> bool:
-    """A token that hangs, or that a wrong PIN would lock, is not asked again."""
+    """A token that hangs or has refused the PIN is not asked again: the third wrong one locks."""
     return not any(each.check == "token" and each.exit for each in findings)
 
 
@@ -153,9 +153,11 @@ def _parts(
     told = [line for each in findings for line in finding.lines(each)]
     yield "doctor.txt", "\n".join([*told, finding.summary(findings), ""])
     yield "doctor.json", "".join(f"{json.dumps(each.as_json())}\n" for each in findings)
-    for command in (["status"], ["status", "--json"], ["settings", "--json"]):
-        kind = "json" if "--json" in command else "txt"
-        yield f"{command[0]}.{kind}", _own(order, command)
+    yield "settings.json", _own(order, ["settings", "--json"])
+    can_ask = _can_ask(findings)
+    if can_ask:
+        yield "status.txt", _own(order, ["status"])
+        yield "status.json", _own(order, ["status", "--json"])
     yield "versions.txt", _versions()
     yield "environment.txt", _environment(order.environ)
     restarted = () if device is None else device.settings.services_restart
@@ -165,6 +167,11 @@ def _parts(
         yield from _text(disk, path, f"etc/{path.strip('/').replace('/', '_')}")
     if device is not None:
         yield from _storage(device, disk)
+    if device is not None and can_ask:
+        with contextlib.suppress(AgentError):
+            live = device.keys.certificate(device.live_credential())
+            if live is not None:
+                yield "storage/live-certificate.pem", live.pem.decode("ascii")
 
 
 def _storage(device: Device, disk: LocalDisk) -> Iterator[tuple[str, str]]:
@@ -179,10 +186,6 @@ def _storage(device: Device, disk: LocalDisk) -> Iterator[tuple[str, str]]:
     with contextlib.suppress(AgentError):
         roots = device.sessions.trusted_roots()
         yield "storage/trusted-roots.pem", "".join(root.pem.decode("ascii") for root in roots)
-    with contextlib.suppress(AgentError):
-        live = device.keys.certificate(device.live_credential())
-        if live is not None:
-            yield "storage/live-certificate.pem", live.pem.decode("ascii")
 
 
 def _text(disk: LocalDisk, path: str, name: str) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ from fioagent import (
     stopping,
     trustcli,
 )
-from fioagent.errors import AgentError, PeerError, TemporaryError
+from fioagent.errors import AgentError, exit_of
 from fioagent.log import Log
 from fioagent.model import Exit
 
@@ -49,18 +49,12 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     try:
         code = command(arguments, _environ(arguments, environ))
     except AgentError as error:
-        code = _exit_of(error)
+        code = exit_of(error)
         _complain(error, code, environ)
     except KeyboardInterrupt:
         _note("fioagent: interrupted; the same command may be given again")
         code = Exit.TRY_AGAIN
     return int(code)
-
-
-def _exit_of(error: AgentError) -> Exit:
-    if isinstance(error, TemporaryError):
-        return Exit.TRY_AGAIN
-    return Exit.FAILED if isinstance(error, PeerError) else Exit.CONFIG
 
 
 def _rotate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -102,7 +96,7 @@ def _once(
             outcome = act(opened, watch)
     except AgentError as error:
         if arguments.json:
-            _emit_end("not-begun", _exit_of(error), str(error), error.hint)
+            _emit_end("not-begun", exit_of(error), str(error), error.hint)
         raise
     return _tell_end(arguments, environ, outcome)
 
@@ -156,7 +150,7 @@ def _daemon(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             interval_s = opened.device.settings.daemon_interval.total_seconds()
     except AgentError as error:
         if arguments.json:
-            _emit_end("needs-person", _exit_of(error), str(error), error.hint)
+            _emit_end("needs-person", exit_of(error), str(error), error.hint)
         raise
     message = "the configuration can be used"
     if arguments.json:
@@ -264,7 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.set_defaults(command=_status)
     _add_settings(commands.add_parser)
-    lent = fioconfig.Console(_say, _emit, _note, _exit_of, _rotate)
+    lent = fioconfig.Console(_say, _emit, _note, exit_of, _rotate)
     for others in (fioconfig, estcli, trustcli, doctorcli, bundlecli):
         others.add(commands.add_parser, common, lent)
     return parser

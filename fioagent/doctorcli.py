@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace, environ: Environ, console: Console) -> in
         else:
             for line in finding.lines(each):
                 console.say(line)
-    code, message = finding.exit_of(found), finding.summary(found)
+    code, message = finding.worst(found), finding.summary(found)
     if arguments.json:
         said = {"result": finding.RESULTS[code], "exit": int(code), "message": message}
         console.emit({"event": "end", **said})

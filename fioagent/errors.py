@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from fioagent.causes import Cause
+from fioagent.model import Exit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -122,3 +123,10 @@ class MalformedError(ConfigError):
 
 class NotDerivingError(ConfigError):
     """A token's key that signs but does not derive: it does TLS, and opens no value."""
+
+
+def exit_of(error: AgentError) -> Exit:
+    """What a command ends with that ``error`` has stopped."""
+    if isinstance(error, TemporaryError):
+        return Exit.TRY_AGAIN
+    return Exit.FAILED if isinstance(error, PeerError) else Exit.CONFIG

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import stat
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from fioagent.factory import Factory, Urls
 from fioagent.factory.fleet.hsm import PIN
+from fioagent.keystore import tpm
 from tests.token_world import TokenWorld
+from tests.tokens import tpm_token
 from tests.world import BUNDLE, SECRET, Ran, World
 
 PROXY_PASSWORD = "pr0xy/p@ss"  # noqa: S105  # planted
@@ -117,6 +121,36 @@ def test_a_token_s_pin_is_not_in_it(token_world: TokenWorld, tmp_path: Path) -> 
     (sota,) = (text for name, text in content.items() if name.endswith("sota.toml"))
     assert PIN.encode() not in sota
     assert b"tls_pkey_id" in sota
+
+
+def test_a_wrong_pin_is_tried_once(
+    served: tuple[Factory, Urls], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TPM locks after three; status and doctor together must not use them up."""
+    with tpm_token(tmp_path / "tpm") as token:
+        world = TokenWorld(*served, tmp_path / "device", token)
+        world.edit_sota(f'pass = "{PIN}"', 'pass = "0000"')
+
+        ran = world.process("support-bundle", "--offline", str(tmp_path / "b.tar.gz"))
+
+        monkeypatch.setenv("TPM2_PKCS11_TCTI", token.env["TPM2_PKCS11_TCTI"])
+        found = tpm.counters()
+    assert ran.code == 0, ran.err
+    assert found is not None
+    assert found.used == 1
+    assert b'"pin-wrong"' in parts(tmp_path / "b.tar.gz")["doctor.json"]
+
+
+def test_a_token_that_hangs_does_not_hold_it_up(token_world: TokenWorld, tmp_path: Path) -> None:
+    conf = Path(token_world.token.env["SOFTHSM2_CONF"])
+    conf.unlink()
+    os.mkfifo(conf)
+
+    command = ("support-bundle", "--offline", "--limit", "8", str(tmp_path / "b.tar.gz"))
+    ran = token_world.process(*command)
+
+    assert ran.code == 0, ran.err
+    assert b"did not end within 8 s" in parts(tmp_path / "b.tar.gz")["doctor.txt"]
 
 
 def test_what_helps_from_afar_is_in_it(world: World, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fioagent.causes import Cause
-from fioagent.errors import AgentError, PeerError, TemporaryError, one_line
+from fioagent.errors import AgentError, exit_of, one_line
 from fioagent.model import Exit
 
 _WIDTH: Final = 79  # columns of a serial console
@@ -67,17 +67,11 @@ def warned(check: str, cause: Cause, facts: Mapping[str, object]) -> Finding:
 def failed(check: str, error: AgentError, state: State = State.FAIL) -> Finding:
     """What a rotation would stop at, in its words."""
     cause = None if error.cause is None else error.cause.name
-    code = _exit_of(error) if state is State.FAIL else Exit.DONE
+    code = exit_of(error) if state is State.FAIL else Exit.DONE
     return Finding(check, state, str(error), error.hint, cause, code)
 
 
-def _exit_of(error: AgentError) -> Exit:
-    if isinstance(error, TemporaryError):
-        return Exit.TRY_AGAIN
-    return Exit.FAILED if isinstance(error, PeerError) else Exit.CONFIG
-
-
-def exit_of(findings: Iterable[Finding]) -> Exit:
+def worst(findings: Iterable[Finding]) -> Exit:
     """Of the worst of them: a person is needed, a server refuses, it may work later, all well."""
     codes = {each.exit for each in findings}
     return next((code for code in _WORST_FIRST if code in codes), Exit.DONE)
@@ -108,7 +102,7 @@ def summary(findings: Sequence[Finding]) -> str:
     """The last line: how many of each."""
     counts = [(state, sum(each.state is state for each in findings)) for state in State]
     told = ", ".join(f"{count} {state.value}" for state, count in counts if count)
-    return f"{_VERDICTS[exit_of(findings)]}: {told}"
+    return f"{_VERDICTS[worst(findings)]}: {told}"
 
 
 _VERDICTS: Final[Mapping[Exit, str]] = {
