@@ -129,6 +129,17 @@ def test_while_a_rotation_is_open_the_gateway_sees_no_request(world: World) -> N
     assert said(ran, "rotation")["cause"] == "rotation-open"
 
 
+def test_a_journal_that_is_damaged_counts_as_open(world: World) -> None:
+    """Nobody knows what the gateway waits for."""
+    (world.storage / "fioagent").mkdir()
+    (world.storage / "fioagent" / "rotation.journal").write_bytes(b"garbage\n")
+    world.factory.clear_requests()
+
+    assert world.process("doctor").code == 78
+
+    assert asked(world) == {"GET /.well-known/est/cacerts"}
+
+
 def test_lines_fit_a_serial_console(world: World) -> None:
     """Whatever is told: ASCII, no colour, one state and one check at the head of each."""
     world.sota_toml.write_text(world.sota_toml.read_text().replace("localhost", "nö.invalid"))

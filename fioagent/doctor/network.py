@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from fioagent import trial
-from fioagent.config.household import keys_at_hand, open_rotation
+from fioagent.config.household import keys_at_hand
 from fioagent.doctor.finding import Finding, State, failed, fine, skipped
 from fioagent.doctor.patient import Patient
 from fioagent.errors import ConfigError, PeerError, TemporaryError
 from fioagent.proxy import Proxy
 from fioagent.rotation import preflight
+from fioagent.rotation.journal import Journal
 from fioagent.site import Device
 
 
@@ -56,8 +57,12 @@ def proxy(patient: Patient) -> Iterator[Finding]:
 
 
 def _is_busy(device: Device) -> bool:
-    """Whether a first request with a pair could mean something to the gateway."""
-    return open_rotation(device) is not None or device.disk.is_there(device.site.foreign_state)
+    """Whether a first request with a pair could mean something to the gateway.
+
+    By the files that a rotation has while it is open, whether they can be read or not.
+    """
+    journal = Journal(device.disk, device.site.state_directory).path
+    return any(map(device.disk.is_there, (journal, device.site.foreign_state)))
 
 
 def gateway(patient: Patient) -> Iterator[Finding]:
