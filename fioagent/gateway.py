@@ -151,7 +151,7 @@ class HttpGateway:
         if status in wanted:
             return answer
         said = f"cannot {purpose}: {self._session.host} answered {status}: {answer.words()}"
-        if not self._session.was_asked():
+        if not answer.was_asked:
             # The gateway asks for a certificate always: this is somebody else's word.
             wait = answer.retry_after_s()
             raise TemporaryError.of(causes.STRIPPED, {"error": said}, retry_after_s=wait)
