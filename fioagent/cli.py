@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fioagent import (
     __version__,
+    bundlecli,
+    doctorcli,
     estcli,
     fioconfig,
     launch,
@@ -23,7 +25,7 @@ from fioagent import (
     terminal,
     trustcli,
 )
-from fioagent.errors import AgentError, PeerError, TemporaryError
+from fioagent.errors import AgentError, exit_of
 from fioagent.log import Log
 from fioagent.model import Exit
 
@@ -43,18 +45,12 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     try:
         code = command(arguments, _environ(arguments, environ))
     except AgentError as error:
-        code = _exit_of(error)
+        code = exit_of(error)
         _complain(error, code, environ)
     except KeyboardInterrupt:
         _note("fioagent: interrupted; the same command may be given again")
         code = Exit.TRY_AGAIN
     return int(code)
-
-
-def _exit_of(error: AgentError) -> Exit:
-    if isinstance(error, TemporaryError):
-        return Exit.TRY_AGAIN
-    return Exit.FAILED if isinstance(error, PeerError) else Exit.CONFIG
 
 
 def _daemon(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -71,7 +67,7 @@ def _daemon(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         if arguments.json:
             from fioagent import words  # noqa: PLC0415  # as above
 
-            _emit(words.end_json("needs-person", _exit_of(error), str(error), error.hint))
+            _emit(words.end_json("needs-person", exit_of(error), str(error), error.hint))
         raise
     message = "the configuration can be used"
     if arguments.json:
@@ -148,14 +144,13 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="one JSON object a line, e.g. fioagent status --json"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    lent = fioconfig.Console(_say, _emit, _note, _complain, _exit_of)
+    lent = fioconfig.Console(_say, _emit, _note, _complain, exit_of)
     rotatecli.add(commands.add_parser, common, lent, _EPILOG)
     launch.add(commands.add_parser, common).set_defaults(command=_daemon)
     statuscli.add(commands.add_parser, common, lent)
     _add_settings(commands.add_parser)
-    fioconfig.add(commands.add_parser, common, lent)
-    estcli.add(commands.add_parser, common, lent)
-    trustcli.add(commands.add_parser, common, lent)
+    for others in (fioconfig, estcli, trustcli, doctorcli, bundlecli):
+        others.add(commands.add_parser, common, lent)
     return parser
 
 

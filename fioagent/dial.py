@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, Final
 
-from fioagent import __version__
+from fioagent import __version__, causes
 from fioagent.errors import TemporaryError, one_line
 from fioagent.proxy import Proxy
 
@@ -29,7 +29,7 @@ _MAX_ANSWER: Final = 16 * 1024  # bytes; of a proxy's head
 # What an address says that this device has no way to.
 _NO_WAY: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})([^\r\n]*)")
-_HINT: Final = "check proxy.url and proxy.except of the settings"
+_HINT: Final = causes.PROXY_REFUSES.remedy
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 LookUp = Callable[[str, int], Iterable[tuple[Any, ...]]]
@@ -48,9 +48,8 @@ def connect(host: str, port: int, proxy: Proxy | None = None) -> socket.socket:
         line = _connect(proxy.host, proxy.port)
     except OSError as error:
         reason = "timed out" if isinstance(error, TimeoutError) else error.strerror or str(error)
-        raise TemporaryError(
-            f"cannot reach the proxy {proxy.name}: {reason[:1].lower()}{reason[1:]}", hint=_HINT
-        ) from error
+        facts = {"proxy": proxy.name, "reason": f"{reason[:1].lower()}{reason[1:]}"}
+        raise TemporaryError.of(causes.PROXY_NOT_REACHED, facts) from error
     try:
         _tunnel(line, proxy, host, port)
     except OSError as error:
@@ -167,7 +166,5 @@ def _tunnel(line: socket.socket, proxy: Proxy, host: str, port: int) -> None:
     code, reason = int(status.group(1)), one_line(status.group(2).decode("ascii", "replace"), 80)
     if not 200 <= code < 300:
         wants = "; it wants a user and a password in proxy.url" if code == 407 else ""
-        raise TemporaryError(
-            f"cannot reach {authority}: the proxy {proxy.name} answered {code} {reason}{wants}",
-            hint=_HINT,
-        )
+        facts = {"peer": authority, "proxy": proxy.name, "answer": f"{code} {reason}{wants}"}
+        raise TemporaryError.of(causes.PROXY_REFUSES, facts)

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from fioagent import causes
 from fioagent.errors import ConfigError, TemporaryError
 
 _TEMPORARY: Final = ".fioagent-tmp"
@@ -182,10 +183,8 @@ class LocalDisk:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:  # somebody else holds it
                 holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-                raise TemporaryError(
-                    f"cannot start: {holder or 'another process'} is at work",
-                    hint="wait until it has ended; 'fioagent status' shows how far it is",
-                ) from error
+                facts = {"holder": holder or "another process"}
+                raise TemporaryError.of(causes.AT_WORK, facts) from error
             except OSError as error:
                 raise _refused("lock", path, error) from error
             # For people only: neither durable nor worth failing for on a full disk.

@@ -7,7 +7,14 @@ no full stop, no secret. ``hint`` says what to do next. Anything that is not an
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from fioagent.causes import Cause
+from fioagent.model import Exit
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MAX_LINE: Final = 600  # characters of a message, servers' words included
 
@@ -15,6 +22,7 @@ MAX_LINE: Final = 600  # characters of a message, servers' words included
 class AgentError(Exception):
     """Something the world did; ``str()`` of it is the line to show.
 
+    ``cause`` is the row of ``causes.py`` that it was made of; None where there is none.
     Messages quote servers and files, so they are made safe for a terminal, a
     journal and an event here, once.
     """
@@ -22,6 +30,15 @@ class AgentError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(one_line(message, MAX_LINE))
         self.hint = None if hint is None else one_line(hint, MAX_LINE)
+        self.cause: Cause | None = None
+
+    @classmethod
+    def of(cls, cause: Cause, facts: Mapping[str, object], **more: Any) -> Self:
+        """Words and remedy of ``cause``; ``more`` is for the class, ``hint`` says it better."""
+        words, remedy = cause.told(facts)
+        error = cls(words, **{"hint": remedy, **more})
+        error.cause = cause
+        return error
 
 
 def one_line(text: str, limit: int) -> str:
@@ -110,3 +127,10 @@ class MalformedError(ConfigError):
 
 class NotDerivingError(ConfigError):
     """A token's key that signs but does not derive: it does TLS, and opens no value."""
+
+
+def exit_of(error: AgentError) -> Exit:
+    """What a command ends with that ``error`` has stopped."""
+    if isinstance(error, TemporaryError):
+        return Exit.TRY_AGAIN
+    return Exit.FAILED if isinstance(error, PeerError) else Exit.CONFIG

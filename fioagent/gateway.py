@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from fioagent import causes
 from fioagent.errors import (
     CredentialRefusedError,
     NotSupportedError,
@@ -150,6 +151,10 @@ class HttpGateway:
         if status in wanted:
             return answer
         said = f"cannot {purpose}: {self._session.host} answered {status}: {answer.words()}"
+        if not answer.was_asked:
+            # The gateway asks for a certificate always: this is somebody else's word.
+            wait = answer.retry_after_s()
+            raise TemporaryError.of(causes.STRIPPED, {"error": said}, retry_after_s=wait)
         if status in (401, 403) or (status == 502 and _ROTATION_REFUSED in answer.body):
             raise CredentialRefusedError(said, status=status)
         if status in (404, 405):

@@ -40,12 +40,14 @@ class Response:
         headers: names in lower case.
         body: at most what the session's limits allow; of a refusal the beginning, if there is more.
         reason: of the status line, the peer's word.
+        was_asked: the peer has asked for our certificate; the gateway does so always.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     reason: str = ""
+    was_asked: bool = True
 
     def words(self) -> str:
         """The peer's own text, cut and made safe for one line."""
@@ -80,8 +82,13 @@ class Session:
         context: ssl.SSLContext,
         proxy: Proxy | None = None,
         limits: Limits | None = None,
+        was_asked: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``base_url`` may carry a path; ``context`` holds trust and identity."""
+        """``base_url`` may carry a path; ``context`` holds trust and identity.
+
+        ``was_asked``: whether the peer has asked for our certificate.
+        """
+        self._was_asked = was_asked
         parts = urlsplit(base_url)
         self.base_url = base_url.rstrip("/")
         self.host = parts.hostname or ""
@@ -203,13 +210,13 @@ class Session:
         if head is not None and answer.status == 200:
             begins = answer.read(head)
             self.close()
-            return Response(answer.status, names, begins, answer.reason)
+            return Response(answer.status, names, begins, answer.reason, self._was_asked())
         content = self._read(answer, line)
         connection.has_answered = True
         # Where we have asked for it, not every server says that it closes, and all do.
         if answer.will_close or headers.get("Connection") == "close":
             self.close()
-        return Response(answer.status, names, content, answer.reason)
+        return Response(answer.status, names, content, answer.reason, self._was_asked())
 
     def _read(self, answer: http.client.HTTPResponse, line: Line) -> bytes:
         content = bytearray()

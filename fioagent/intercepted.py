@@ -12,7 +12,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from fioagent import dial
+from fioagent import causes, dial
 from fioagent.errors import AgentError, TemporaryError, one_line
 from fioagent.line import Line
 from fioagent.proxy import Proxy
@@ -34,11 +34,7 @@ def told(
     issuer = _issuer(host, port, proxy)
     if issuer is None:
         return error
-    return TemporaryError(
-        f"{error}; the certificate it shows is from {issuer}",
-        hint="that issuer is not in the trust file: either the trust file is another factory's, "
-        "or a proxy stands in between and intercepts TLS; let it pass this host untouched",
-    )
+    return TemporaryError.of(causes.INTERCEPTED, {"error": error, "issuer": issuer})
 
 
 def _issuer(host: str, port: int, proxy: Proxy | None) -> str | None:

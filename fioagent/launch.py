@@ -11,7 +11,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from fioagent import forms
@@ -95,35 +95,36 @@ def become_resident(arguments: argparse.Namespace, environ: Mapping[str, str]) -
 def resident_arguments(arguments: argparse.Namespace) -> list[str]:
     """The command line of the resident process."""
     limits = (
-        _seconds("--check-in-limit", arguments.check_in_limit),
-        _seconds("--rotate-limit", arguments.rotate_limit),
+        seconds("--check-in-limit", arguments.check_in_limit),
+        seconds("--rotate-limit", arguments.rotate_limit),
     )
     resident = os.path.join(os.path.dirname(os.path.abspath(__file__)), "resident.py")
     options = [word for path in arguments.config for word in ("--config", path)]
     return [
         *(sys.executable, "-I", "-S", resident),
-        *(f"{seconds:g}" for seconds in limits),
-        *_program(sys.argv),
+        *(f"{limit:g}" for limit in limits),
+        *program(),
         *(["--", *options] if options else []),
     ]
 
 
-def _program(started_as: Sequence[str]) -> list[str]:
+def program() -> list[str]:
     """What workers are started as: as we were."""
-    program = os.path.abspath(started_as[0])
-    if os.path.basename(program) == "__main__.py":
+    started_as = os.path.abspath(sys.argv[0])
+    if os.path.basename(started_as) == "__main__.py":
         return [sys.executable, "-m", "fioagent"]
-    return [program]
+    return [started_as]
 
 
-def _seconds(name: str, value: str | float) -> float:
+def seconds(name: str, value: str | float) -> float:
+    """Of an option. Raises ConfigError: it is no number of seconds."""
     try:
-        seconds = float(value)
+        found = float(value)
     except ValueError:
-        seconds = math.nan
-    if not 0 < seconds <= 7 * 86_400:
+        found = math.nan
+    if not 0 < found <= 7 * 86_400:
         raise ConfigError(
             f"cannot use {name} {value!r}: it is not a number of seconds, a week at most",
             hint=f"such as {name} 900",
         )
-    return seconds
+    return found

@@ -30,6 +30,7 @@ _SIGN: Final = ctypes.CFUNCTYPE(
     *(_BYTES, ctypes.POINTER(ctypes.c_uint)),  # signature and its length
     *(_POINTER, _POINTER, _POINTER),  # inverse and r, made before by nobody; the key
 )
+_ASKED: Final = ctypes.CFUNCTYPE(ctypes.c_int, _POINTER, _POINTER)  # SSL_CTX_set_cert_cb(3)
 _SIGN_SIG: Final = ctypes.CFUNCTYPE(_POINTER, _BYTES, ctypes.c_int, _POINTER, _POINTER, _POINTER)
 
 
@@ -116,6 +117,20 @@ def send_leaf_only(context: ssl.SSLContext) -> None:
     )
 
 
+def notice_requests(context: ssl.SSLContext) -> Callable[[], bool]:
+    """Says whether a server has asked ``context`` for our certificate yet (SSL_CTX_set_cert_cb).
+
+    Raises:
+        OpenSslError: it cannot be reached.
+    """
+    number = len(_asked) + 1
+    _library().call(
+        "SSL_CTX_set_cert_cb", None, _context(context), _asked_thunk, ctypes.c_void_p(number)
+    )
+    _asked[number] = False
+    return lambda: _asked[number]
+
+
 def use_signer(context: ssl.SSLContext, certificate_der: bytes, point: bytes, sign: Sign) -> None:
     """Let ``context`` show ``certificate_der`` and sign with ``sign``, which has the P-256 key.
 
@@ -149,9 +164,16 @@ def sign_error() -> BaseException | None:
     return error
 
 
-# One method and two thunks for the process, never freed: an SSL_CTX outlives its Python owner.
+# One method and three thunks for the process, never freed: an SSL_CTX outlives its Python owner.
+_asked: Final[dict[int, bool]] = {}  # by the number that the callback is given
 _signers: Final[dict[int, Sign]] = {}  # by EC_KEY*
 _failed: Final[list[BaseException]] = []
+
+
+def _note_request(_connection: int, number: int) -> int:
+    """A server wants a certificate; the handshake goes on with ours."""
+    _asked[number] = True
+    return 1
 
 
 def _pkey(library: _Library, point: bytes, sign: Sign) -> int:
@@ -217,5 +239,6 @@ def _sign_structure(digest: Any, length: int, _i: int, _r: int, key: int) -> int
     return _library().call("d2i_ECDSA_SIG", _POINTER, None, ctypes.byref(read), size)
 
 
+_asked_thunk: Final = _ASKED(_note_request)
 _signed_thunk: Final = _SIGN(_sign)
 _structure_thunk: Final = _SIGN_SIG(_sign_structure)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from fioagent import causes
 from fioagent.errors import ConfigError
 from fioagent.model import CredentialRef
 from fioagent.ports import Disk, KeyStore
@@ -62,7 +63,7 @@ class HttpSessions:
         except CertificateError as error:
             raise ConfigError(f"cannot read the trust file {path}: {error}") from error
         if not roots:
-            raise ConfigError(f"cannot use the trust file {path}: no certificate in it")
+            raise ConfigError.of(causes.TRUST_FILE, {"path": path})
         return roots
 
     def probe(
@@ -101,11 +102,11 @@ class HttpSessions:
         try:
             context = tls.client_context(content, choices)
         except ssl.SSLError as error:
-            raise ConfigError(f"cannot use the trust file {path}: no certificate in it") from error
+            raise ConfigError.of(causes.TRUST_FILE, {"path": path}) from error
         self._keys.use_for_tls(credential, context)
         parts = urlsplit(url)
         proxy = known.proxy_to(peer, parts.hostname or "", parts.port or 443)
-        return Session(url, context, proxy, limits)
+        return Session(url, context, proxy, limits, tls.noticing(context))
 
     def _anchors(self, peer: str) -> tuple[str, bytes]:
         path = self._settings.est_trust_file if peer == EST else None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from fioagent import forms, proxy, sota
+from fioagent import causes, forms, proxy, sota
 from fioagent.catalogue import KEYS
 from fioagent.certcheck import Policy
 from fioagent.errors import ConfigError
@@ -156,10 +156,8 @@ def _parse(path: str, raw: bytes) -> dict[str, Any]:
             key = f"{section}.{name}"
             known = KEYS.get(key)
             if known is None:
-                raise ConfigError(
-                    f"cannot use {key} in {path}: there is no such setting",
-                    hint=f"settings are: {', '.join(KEYS)}",
-                )
+                facts = {"key": key, "path": path, "known": ", ".join(KEYS)}
+                raise ConfigError.of(causes.UNKNOWN_SETTING, facts)
             found[key] = _checked(f"{key} in {path}", known.read, value)
     return found
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fioagent import forms, sota
+from fioagent import causes, forms, sota
 from fioagent.errors import ConfigError
 from fioagent.model import SOTA_KEYS, CredentialRef, Store
 from fioagent.ports import Clock, Disk, KeyStore, Services, Sessions
@@ -101,10 +101,7 @@ def read_sota(disk: Disk, paths: Sequence[str]) -> Sota:
             inside = [path]
         found += [(file, raw) for file in inside if (raw := disk.read_if_there(file)) is not None]
     if not found:
-        raise ConfigError(
-            f"cannot find sota.toml in {', '.join(paths)}",
-            hint="register the device, or say where it is with -c or SOTA_DIR",
-        )
+        raise ConfigError.of(causes.NOT_REGISTERED, {"paths": ", ".join(paths)})
     return sota.merge(found)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fioagent import causes
 from fioagent.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -58,7 +59,7 @@ class SotaFile:
             text = raw.decode("utf-8")
             return cls(path, text, _table(text))
         except (ValueError, RecursionError) as error:  # TOML's own, a long number, deep nesting
-            raise ConfigError(f"cannot read {path}: not valid TOML: {error}") from error
+            raise ConfigError.of(causes.NOT_TOML, {"path": path, "reason": error}) from error
 
     @property
     def name(self) -> str:
@@ -112,10 +113,7 @@ class Sota:
         found = self.get(key)
         if found is None:
             read = ", ".join(file.path for file in self.files)
-            raise ConfigError(
-                f"cannot go on: {key} is not set in {read}",
-                hint="register the device, or put the key back into sota.toml",
-            )
+            raise ConfigError.of(causes.KEY_NOT_SET, {"key": key, "files": read})
         return found
 
     def replaced(self, path: str, raw: bytes) -> Sota:
@@ -150,17 +148,12 @@ def file_to_edit(sota: Sota, keys: Sequence[str], editable: Callable[[str], bool
         raise ConfigError(f"cannot rotate: no file sets {' or '.join(keys)}")
     holder = sota.files[holders[-1]]
     if holder.name == MANAGED_NAME:
-        raise ConfigError(
-            f"cannot rotate: {holder.path} sets {keys[0]}, and that file belongs to the operator",
-            hint=f"take the credential's keys out of {MANAGED_NAME} (fioctl devices config)",
-        )
+        facts = {"path": holder.path, "key": keys[0], "name": MANAGED_NAME}
+        raise ConfigError.of(causes.OPERATORS_FILE, facts)
     for file in sota.files[holders[-1] :]:
         if file.name != MANAGED_NAME and editable(file.path):
             return file
-    raise ConfigError(
-        f"cannot rotate: {holder.path} cannot be replaced: its directory or file is not writable",
-        hint="mount it writable, or give the agent access (ReadWritePaths= of the unit)",
-    )
+    raise ConfigError.of(causes.SOTA_READ_ONLY, {"path": holder.path})
 
 
 def edited(file: SotaFile, values: Mapping[str, str]) -> bytes:
@@ -187,10 +180,7 @@ def require_clean(file: SotaFile, keys: Sequence[str]) -> None:
     ini = _ini(file.path, file.text)
     for key in keys:
         if ini.get(key, "") != (file.value(key) or ""):
-            raise ConfigError(
-                f"cannot edit {file.path}: aktualizr-lite reads {key} differently",
-                hint='write it as one line: name = "value", without a comment behind it',
-            )
+            raise ConfigError.of(causes.READ_DIFFERENTLY, {"path": file.path, "key": key})
 
 
 def _with_key(file: SotaFile, text: str, key: str, value: str) -> str:
@@ -254,7 +244,7 @@ def _ini(path: str, text: str) -> dict[str, str]:
         parser.read_string(f"[{_TOP}]\n{stripped}\n", source=path)
     except configparser.Error as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"cannot use {path}: not what aktualizr-lite reads: {reason}") from error
+        raise ConfigError.of(causes.NOT_INI, {"path": path, "reason": reason}) from error
     return {
         (name if section == _TOP else f"{section}.{name}"): value.replace('"', "")
         for section in parser.sections()

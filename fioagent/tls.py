@@ -12,10 +12,11 @@ import contextlib
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from fioagent import dial, openssl
+from fioagent import causes, dial, openssl
 from fioagent.errors import AgentError, CredentialRefusedError, TemporaryError
 from fioagent.line import HANDSHAKE_TIMEOUT_S
 from fioagent.proxy import Proxy
@@ -101,6 +102,14 @@ def client_context(anchors_pem: bytes, choices: Choices | None = None) -> ssl.SS
     return context
 
 
+def noticing(context: ssl.SSLContext) -> Callable[[], bool]:
+    """Says whether a server has asked for our certificate; True where that cannot be known."""
+    try:
+        return openssl.notice_requests(context)
+    except openssl.OpenSslError:
+        return lambda: True
+
+
 def handshake(context: ssl.SSLContext, host: str, port: int, proxy: Proxy | None = None) -> None:
     """A whole handshake and the server's verdict on our certificate; no byte of HTTP.
 
@@ -116,11 +125,7 @@ def handshake(context: ssl.SSLContext, host: str, port: int, proxy: Proxy | None
         alert = refusal(error)
         if alert is None or not attempt.server_is_authentic:
             raise explained(error, host, port) from error
-        raise CredentialRefusedError(
-            f"{host}:{port} refuses the device's certificate: {alert}",
-            hint=_ALERT_HINTS.get(alert),
-            alert=alert,
-        ) from error
+        raise refused(f"{host}:{port}", alert) from error
 
 
 class _Handshake:
@@ -187,6 +192,13 @@ class _Handshake:
         self._incoming.write(received)
 
 
+def refused(peer: str, alert: str) -> CredentialRefusedError:
+    """What ``alert`` means to a person at the device."""
+    hint = _ALERT_HINTS.get(alert, causes.REFUSED.remedy)
+    facts = {"peer": peer, "alert": alert}
+    return CredentialRefusedError.of(causes.REFUSED, facts, hint=hint, alert=alert)
+
+
 def refusal(error: OSError) -> str | None:
     """The alert about our certificate that ``error`` is; None where it is another error."""
     reason = ((error.reason if isinstance(error, ssl.SSLError) else None) or "").upper()
@@ -199,11 +211,8 @@ def explained(error: OSError, host: str, port: int) -> AgentError:
     """``error`` of a connection to ``host`` in the words of a person at the device."""
     peer = f"{host}:{port}"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return TemporaryError(
-            f"cannot trust {peer}: {_plain(error.verify_message)}",
-            hint="check the server name, the trust file import.tls_cacert_path, the device's "
-            "clock, and whether a proxy stands in between",
-        )
+        reason = _plain(error.verify_message)
+        return TemporaryError.of(causes.NOT_TRUSTED, {"peer": peer, "reason": reason})
     unsigned = openssl.sign_error() if isinstance(error, ssl.SSLError) else None
     if isinstance(unsigned, AgentError):
         return unsigned  # a token would not sign
@@ -216,13 +225,12 @@ def explained(error: OSError, host: str, port: int) -> AgentError:
             hint=_TLS_HINTS.get(reason),
         )
     if isinstance(error, socket.gaierror):
-        return TemporaryError(
-            f"cannot find {host}: {error.strerror}", hint="check the network and the name server"
-        )
-    if isinstance(error, TimeoutError):
-        return TemporaryError(f"cannot reach {peer}: timed out")
+        return TemporaryError.of(causes.NAME, {"host": host, "reason": error.strerror})
     reason = error.strerror or str(error) or type(error).__name__
-    return TemporaryError(f"cannot reach {peer}: {reason[:1].lower()}{reason[1:]}")
+    if isinstance(error, TimeoutError):
+        reason = "timed out"
+    plain = f"{reason[:1].lower()}{reason[1:]}"
+    return TemporaryError.of(causes.NOT_REACHED, {"peer": peer, "reason": plain})
 
 
 def _plain(reason: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fioagent import certcheck, chain, esturl, x509
+from fioagent import causes, certcheck, chain, esturl, x509
 from fioagent.csrattrs import Demands
 from fioagent.errors import ConfigError, PeerError, TemporaryError
 from fioagent.model import Store
@@ -48,10 +48,7 @@ def server(device: Device, given: str | None) -> str:
     secrets = device.settings.config_secrets_directory
     found = given or device.settings.est_server or wanting.est_url_of_trigger(device, secrets)
     if not found:
-        raise ConfigError(
-            "cannot ask: no EST server is known",
-            hint="give it with --est-server, or set est.server in /etc/fioagent/fioagent.toml",
-        )
+        raise ConfigError.of(causes.NO_EST, {"doing": "ask"})
     return esturl.labelled(esturl.base_url(found), device.settings.est_label)
 
 

@@ -18,6 +18,7 @@ MAX_LINES = 350
 PURE = {
     "answers",
     "catalogue",
+    "causes",
     "certcheck",
     "chain",
     "config.document",
@@ -26,6 +27,8 @@ PURE = {
     "config.trigger",
     "csrattrs",
     "der",
+    "doctor.finding",
+    "doctor.ports",
     "ecies",
     "errors",
     "esturl",
@@ -37,6 +40,7 @@ PURE = {
     "ports",
     "proxy",
     "readings",
+    "redaction",
     "rotation.counting",
     "rotation.events",
     "rotation.machine",
@@ -63,17 +67,28 @@ ADAPTERS = {
     "keystore.token_errors",
     "keystore.token_key",
     "keystore.token_store",
+    "keystore.tpm",
+    "keystore.tries",
     "line",
     "openssl",
     "notify",
     "programs",
     "sessions",
+    "surroundings",
     "systemd",
     "tls",
     "worker",
 }
 # Each builds the adapters that it needs, and nobody else does.
-ROOTS = {"keystore.tokens", "agent", "configurator", "daemon"}
+ROOTS = {
+    "keystore.tokens",
+    "agent",
+    "configurator",
+    "daemon",
+    "doctor.examination",
+    "doctor.supervised",
+    "bundle",
+}
 # What the resident process may load, besides what a bare interpreter has; each costs memory.
 RESIDENT = {"__future__", "_signal", "_socket", "select"}
 # What pure code has no business with; os.path computes, the rest of os acts.
@@ -85,6 +100,12 @@ THROUGH_PORTS = {
     "config.initial",
     "config.report",
     "config.stored",
+    "doctor.checks",
+    "doctor.credential",
+    "doctor.local",
+    "doctor.network",
+    "doctor.patient",
+    "doctor.units",
     "rotation.current_target",
     "rotation.enrolment",
     "rotation.identity",
@@ -99,6 +120,7 @@ THROUGH_PORTS = {
     "rotation.wanting",
     "trial",
     "trust",
+    "withheld",
 }
 
 

@@ -52,6 +52,7 @@ def test_settings_and_their_defaults_are_the_documented_ones() -> None:
     "command",
     [
         *([], ["rotate"], ["status"], ["log"], ["settings"], ["daemon"]),
+        *([each] for each in ("doctor", "support-bundle")),
         *(["est", question] for question in ("cacerts", "csrattrs", "reenroll")),
         *(["trust", act] for act in ("show", "add", "retire")),
     ],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fioagent import pem_files
+from fioagent import causes, pem_files
 from fioagent.errors import ConfigError
 from fioagent.model import CredentialRef, ObjectIds, RotationId, Store
 from fioagent.ports import Disk
@@ -49,10 +49,7 @@ class FileKeyStore:
     def require_free(self, credential: CredentialRef) -> None:
         for path in (credential.key, credential.certificate):
             if self._disk.is_there(path):
-                raise ConfigError(
-                    f"cannot rotate: {path} exists already",
-                    hint="choose another rotation id with --id",
-                )
+                raise ConfigError.of(causes.PLACE_TAKEN, {"path": path})
 
     def generate(
         self,

@@ -13,6 +13,8 @@ from typing import Final
 from fioagent.errors import ConfigError
 from fioagent.model import ObjectIds
 
+LABEL: Final = "aktualizr"  # lmp-device-register's, and fioconfig's default
+PIN_CREDENTIAL: Final = "fioagent-p11-pin"  # of the unit: LoadCredential=
 USUAL: Final = ObjectIds(keys=("01", "07"), certificates=("03", "09"))  # fioctl's defaults
 ALL: Final = tuple(bytes([number]) for number in range(1, 10))
 

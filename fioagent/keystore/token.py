@@ -28,7 +28,7 @@ from pkcs11 import exceptions as refusals
 from pkcs11.constants import DEFAULT
 from pkcs11.types import DeriveMixin, SignMixin
 
-from fioagent import der
+from fioagent import causes, der
 from fioagent.errors import AgentError, ConfigError, NotDerivingError
 from fioagent.keystore.token_errors import AGAIN, PIN_REFUSALS, MissingError, Place, explained
 
@@ -172,11 +172,8 @@ class Token:
         return self._run(act, "derive with a key of")
 
     def _not_deriving(self, identifier: bytes) -> NotDerivingError:
-        return NotDerivingError(
-            f"cannot decrypt with the key {identifier.hex()} in {self}: "
-            "it signs, but it does not derive (CKA_DERIVE, CKM_ECDH1_DERIVE)",
-            hint="a TPM needs tpm2-pkcs11 1.9.1 or later, and a key that it has made",
-        )
+        facts = {"key": identifier.hex(), "place": self}
+        return NotDerivingError.of(causes.NOT_DERIVING, facts)
 
     # --- changing ---
 

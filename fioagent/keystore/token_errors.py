@@ -8,7 +8,10 @@ from typing import Final
 from pkcs11 import ObjectClass
 from pkcs11 import exceptions as refusals
 
+from fioagent import causes
+from fioagent.causes import Cause
 from fioagent.errors import AgentError, ConfigError, TemporaryError
+from fioagent.keystore import tpm
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +61,18 @@ PIN_REFUSALS: Final = (
 
 
 # What a token or its module says, and what a person can do: state by state.
+_CAUSES: Final[tuple[tuple[tuple[type[Exception], ...], Cause], ...]] = (
+    ((refusals.PinIncorrect, refusals.PinInvalid, refusals.PinLenRange), causes.PIN_WRONG),
+    ((refusals.PinLocked,), causes.PIN_LOCKED),
+    ((refusals.NoSuchToken,), causes.NO_TOKEN),
+)
 _WORDS: Final[tuple[tuple[tuple[type[Exception], ...], type[AgentError], str, str], ...]] = (
-    (
-        (refusals.PinIncorrect, refusals.PinInvalid, refusals.PinLenRange),
-        ConfigError,
-        "the PIN is wrong",
-        "p11.pass of sota.toml has to be the token's user PIN; it is not tried again by itself",
-    ),
-    (
-        (refusals.PinLocked,),
-        ConfigError,
-        "the PIN is locked",
-        "unlock the token with its SO PIN, or clear a TPM's dictionary lockout",
-    ),
     ((refusals.PinExpired,), ConfigError, "the PIN has expired", "set a new PIN"),
     (
         (refusals.UserPinNotInitialized,),
         ConfigError,
         "the token has no user PIN",
         "it was not set up to its end: register the device again",
-    ),
-    (
-        (refusals.NoSuchToken,),
-        ConfigError,
-        "there is no such token",
-        "is its store there (SoftHSM: tokendir, TPM: TPM2_PKCS11_STORE)? Wiped: register again",
     ),
     (
         (refusals.TokenNotPresent, refusals.TokenNotRecognised, refusals.DeviceRemoved),
@@ -105,22 +95,30 @@ _WORDS: Final[tuple[tuple[tuple[type[Exception], ...], type[AgentError], str, st
 )
 
 
+def _told(cause: Cause, doing: str, place: Place) -> ConfigError:
+    """With the time at which a TPM takes PINs again, where it tells."""
+    facts = {"doing": doing, "place": place}
+    if cause is causes.PIN_LOCKED and tpm.is_behind(place.module):
+        counters = tpm.counters()
+        if counters is not None and counters.until is not None:
+            until = f"{counters.until:%Y-%m-%d %H:%M} UTC"
+            return ConfigError.of(causes.TPM_LOCKED, {**facts, "until": until})
+    return ConfigError.of(cause, facts)
+
+
 def explained(error: Exception, doing: str, place: Place, *, changing: bool = False) -> AgentError:
     """In words for a person; ``changing`` where the token was to store or remove something."""
     if isinstance(error, MissingError):
-        return ConfigError(
-            f"cannot use {place}: {error} is in it",
-            hint="'pkcs11-tool -O' lists what is there; [p11] of sota.toml names what is used",
-        )
+        return ConfigError.of(causes.OBJECT_MISSING, {"place": place, "what": error})
+    for kinds, cause in _CAUSES:
+        if isinstance(error, kinds):
+            return _told(cause, doing, place)
     for kinds, of, words, hint in _WORDS:
         if isinstance(error, kinds):
             return of(f"cannot {doing} {place}: {words}", hint=hint)
     # python-pkcs11 has no name for a module that cannot be loaded.
     if type(error) is refusals.PKCS11Error or not isinstance(error, refusals.PKCS11Error):
-        return ConfigError(
-            f"cannot load the PKCS#11 module {place.module}",
-            hint="p11.module of sota.toml has to name it; is its package installed?",
-        )
+        return ConfigError.of(causes.MODULE, {"module": place.module})
     name = type(error).__name__
     if changing:
         # SoftHSM on a full disk says FunctionFailed, GeneralError or ObjectHandleInvalid.

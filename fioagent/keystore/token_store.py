@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from pkcs11 import Attribute, CertificateType, ObjectClass
 
-from fioagent import openssl, x509
+from fioagent import causes, openssl, x509
 from fioagent.errors import ConfigError
 from fioagent.keystore import object_ids
 from fioagent.keystore.token import KEY_CLASSES, Found, Token
@@ -219,11 +219,8 @@ class TokenKeyStore:
                 raise self._taken(identifier, found)
 
     def _taken(self, identifier: bytes, found: Found) -> ConfigError:
-        return ConfigError(
-            f"cannot use the id {identifier.hex()} in {self._token}: {found} has it",
-            hint="choose other ids with PKEYIDS and CERTIDS, or token.key_ids and "
-            "token.certificate_ids of the settings; nothing of others is removed",
-        )
+        facts = {"id": identifier.hex(), "place": self._token, "what": found}
+        return ConfigError.of(causes.ID_TAKEN, facts)
 
     def _remove(self, kinds: Sequence[ObjectClass], identifier: bytes) -> None:
         for kind in kinds:

@@ -6,16 +6,13 @@ import contextlib
 import os
 import resource
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from fioagent import openssl
 from fioagent.errors import ConfigError
+from fioagent.keystore.object_ids import LABEL, PIN_CREDENTIAL
 from fioagent.model import CredentialRef, ObjectIds
 from fioagent.ports import KeyStore
 from fioagent.sota import Sota
-
-LABEL: Final = "aktualizr"  # lmp-device-register's, and fioconfig's default
-PIN_CREDENTIAL: Final = "fioagent-p11-pin"  # of the unit: LoadCredential=
 
 
 def opened(

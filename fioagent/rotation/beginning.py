@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
-from fioagent import esturl
+from fioagent import causes, esturl
 from fioagent.errors import TemporaryError, one_line
 from fioagent.model import CredentialRef, Facts, ObjectIds, RotationId, sha256_hex
 from fioagent.rotation import current_target, policy, preflight
@@ -114,7 +114,4 @@ def require_quota(device: Device, journals: Sequence[Journal]) -> None:
     ]
     limit = device.settings.rotation_issuances_per_day
     if policy.too_many(requested, device.clock.now(), limit):
-        raise TemporaryError(
-            f"cannot begin a rotation: {limit} certificates were requested within a day",
-            hint="wait until tomorrow, or raise rotation.issuances_per_day",
-        )
+        raise TemporaryError.of(causes.TOO_MANY, {"limit": limit})

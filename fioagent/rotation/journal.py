@@ -21,6 +21,7 @@ import zlib
 from datetime import datetime
 from typing import Any, Final
 
+from fioagent import causes
 from fioagent.errors import ConfigError
 from fioagent.ports import Disk
 from fioagent.rotation import counting, events, machine
@@ -29,10 +30,6 @@ from fioagent.rotation.machine import Kind, Phase, Record, Rotation
 FORMAT: Final = 1
 NAME: Final = "rotation.journal"
 DAMAGED: Final = "damaged.journal"
-_WAY_ON: Final = (
-    "nothing was changed and the live credential stays in use; 'fioagent rotate --now "
-    "--id ID' with a new id sets it aside and goes on from what is sound"
-)
 _ARCHIVED: Final = "ended-"
 _SUFFIX: Final = ".journal"
 _ENDED: Final = re.compile(r"ended-[0-9]{6}-.*\.journal")
@@ -69,7 +66,7 @@ class Journal:
         try:
             content = self._disk.read_if_there(self.path)
         except ConfigError as error:
-            raise JournalDamagedError(str(error), hint=_WAY_ON) from error
+            raise JournalDamagedError(str(error), hint=causes.JOURNAL_DAMAGED.remedy) from error
         self.records = [] if content is None else _parse(self.path, content)
         # It may end in a torn line; and what a process wrote that was killed may be
         # in memory alone, so nothing is built on it before the whole is written anew.
@@ -272,7 +269,4 @@ def _record(path: str, number: int, line: bytes) -> Record:
 
 
 def _damaged(path: str, why: str) -> JournalDamagedError:
-    return JournalDamagedError(
-        f"cannot read the journal {path}: it is damaged ({why})",
-        hint=_WAY_ON,
-    )
+    return JournalDamagedError.of(causes.JOURNAL_DAMAGED, {"path": path, "reason": why})

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fioagent import sota
+from fioagent import causes, sota
 from fioagent.config import document
 from fioagent.errors import ConfigError, NotDerivingError, NotSupportedError, TemporaryError
 from fioagent.model import SOTA_KEYS, CredentialRef
@@ -74,13 +74,10 @@ def require_pair(device: Device, credential: CredentialRef) -> Certificate:
     """The certificate, which is there and belongs to the key."""
     certificate = device.keys.certificate(credential)
     if certificate is None:
-        raise ConfigError(f"cannot find the certificate {credential.certificate}")
+        raise ConfigError.of(causes.NO_CERTIFICATE, {"path": credential.certificate})
     if spki_der(device.keys.private_key(credential).public_key()) != certificate.spki_der:
-        raise ConfigError(
-            f"cannot use the credential: the key {credential.key} does not belong to "
-            f"the certificate {credential.certificate}",
-            hint="put the matching pair back, or register the device again",
-        )
+        facts = {"key": credential.key, "certificate": credential.certificate}
+        raise ConfigError.of(causes.NO_PAIR, facts)
     return certificate
 
 
@@ -98,14 +95,12 @@ def require_derives_as(new: document.Key, old: document.Key) -> None:
     require_derives(new)
 
 
-def require_clock(device: Device, certificate: Certificate, *seen: datetime) -> None:
+def require_clock(device: Device, certificate: Certificate | None, *seen: datetime) -> None:
     now = device.clock.now()
-    floors = (certificate.not_before, device.clock.image_time(), *seen)
+    issued = None if certificate is None else certificate.not_before
+    floors = (issued, device.clock.image_time(), *seen)
     if not policy.clock_is_plausible(now, *floors):
-        raise TemporaryError(
-            f"cannot rotate yet: the clock says {now:%Y-%m-%d %H:%M} UTC, which cannot be",
-            hint="wait for time synchronisation, or set the clock",
-        )
+        raise TemporaryError.of(causes.CLOCK, {"now": f"{now:%Y-%m-%d %H:%M}"})
 
 
 def require_editable_sota(device: Device, new: CredentialRef) -> None:
@@ -152,13 +147,10 @@ def require_room(device: Device) -> None:
     needed = NEEDED_BYTES + 2 * len(config)
     free = device.disk.free_bytes(device.site.storage)
     if free < needed:
-        raise ConfigError(
-            f"cannot rotate: {device.site.storage} has {free // 1024} KiB free, "
-            f"{needed // 1024} are needed",
-            hint=f"free some space on the file system of {device.site.storage}",
-        )
+        facts = {"storage": device.site.storage, "free": free // 1024, "needed": needed // 1024}
+        raise ConfigError.of(causes.NO_ROOM, facts)
     if not device.disk.can_replace(os.path.join(device.site.storage, "any")):
-        raise ConfigError(f"cannot rotate: {device.site.storage} is not writable")
+        raise ConfigError.of(causes.STORAGE_READ_ONLY, {"storage": device.site.storage})
 
 
 def lost_here(device: Device, keys: Sequence[document.Key], *, ending: bool) -> list[str]:
@@ -190,16 +182,9 @@ def _lost(config: bytes, keys: Sequence[document.Key], origin: str, *, ending: b
     """
     lost = document.lost(config, keys, origin)
     if lost and not ending:
-        raise ConfigError(
-            f"cannot decrypt {', '.join(lost)} in {origin} with the keys of this device",
-            hint="the operator has to set these files again for this device",
-        )
+        raise ConfigError.of(causes.VALUES_LOST, {"names": ", ".join(lost), "origin": origin})
     return lost
 
 
 def unsupported(error: NotSupportedError) -> NotSupportedError:
-    return NotSupportedError(
-        f"cannot rotate: this gateway does not support rotation ({error})",
-        status=error.status,
-        hint="nothing was changed; the device goes on with its certificate",
-    )
+    return NotSupportedError.of(causes.UNSUPPORTED, {"error": error}, status=error.status)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from fioagent import sota, x509
+from fioagent import causes, sota, x509
 from fioagent.config import document
 from fioagent.errors import (
     AgentError,
@@ -24,12 +24,14 @@ from fioagent.errors import (
 from fioagent.model import SOTA_KEYS, CredentialRef, Facts, sha256_hex
 from fioagent.ports import Moment
 from fioagent.rotation import enrolment
+from fioagent.rotation.journal import Journal
 from fioagent.rotation.machine import Phase, Rotation
 from fioagent.rotation.preflight import require_pair, unsupported
 from fioagent.site import Device
 
 _ON_GATEWAY: Final = "the device's configuration on the gateway"
 _NO_CONFIG: Final = "none"
+_CONFLICT: Final = 409  # the status that says so: contract of the lock
 _LOOKS: Final = 8  # at a copy that is malformed, before the old key goes all the same
 
 
@@ -40,7 +42,20 @@ def lock(rotation: Rotation, device: Device) -> Facts:
         device.sessions.gateway(rotation.old).set_next_key(x509.spki_pem(public))
     except NotSupportedError as error:
         raise unsupported(error) from error
+    except PeerError as error:
+        if error.status != _CONFLICT:
+            raise
+        facts = {"error": error, "rotation": _announced_before(rotation, device)}
+        raise PeerError.of(causes.WAITS_FOR_ANOTHER, facts, status=_CONFLICT) from error
     return {"spki_sha256": x509.spki_sha256(public)}
+
+
+def _announced_before(rotation: Rotation, device: Device) -> str:
+    """In words: the latest rotation before this one whose key the gateway may have kept."""
+    ended = (each.rotation for each in Journal(device.disk, device.site.state_directory).ended())
+    known = [each for each in ended if each is not None and each.id != rotation.id]
+    waiting = [each.id for each in known if each.announced and each.phase is not Phase.COMPLETED]
+    return f"rotation {waiting[-1]}" if waiting else "another rotation"
 
 
 def stage_config(rotation: Rotation, device: Device) -> Facts:

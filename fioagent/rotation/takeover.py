@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from fioagent import esturl, pem_files, x509
+from fioagent import causes, esturl, pem_files, x509
 from fioagent.config import document
 from fioagent.errors import ConfigError, MalformedError, TemporaryError
 from fioagent.keystore import object_ids
@@ -63,10 +63,7 @@ def found(device: Device) -> ForeignState | None:
         return None
     state = _parsed(device, content)
     if device.services.is_running(_PROGRAM):
-        raise TemporaryError(
-            f"cannot take over the rotation of fioconfig, {path}: fioconfig is running",
-            hint="systemctl disable --now fioconfig.service fioconfig.path, then try again",
-        )
+        raise TemporaryError.of(causes.FIOCONFIG_RUNS, {"path": path})
     if device.site.store is Store.PKCS11 and state.key and not _is_in_token(state, device):
         return replace(state, key="")  # it had chosen a place, and has made no key there
     return state
@@ -140,13 +137,18 @@ def _remove_state(device: Device) -> None:
     device.disk.remove(device.site.foreign_state)
 
 
+def holds_secrets(content: bytes | None) -> bool:
+    """Whether it may have the key material in it that fioconfig leaves in its files."""
+    return content is not None and any(name.encode() in content for name in _SECRETS)
+
+
 def clean_marker(device: Device) -> None:
     """``cert-rotation.state.completed`` without the key material that fioconfig leaves in it."""
     path = device.site.completed_marker
     if device.disk.is_there(f"{path}.tmp"):
         device.disk.remove(f"{path}.tmp")
     content = device.disk.read_if_there(path)
-    if content is None or not any(name.encode() in content for name in _SECRETS):
+    if content is None or not holds_secrets(content):
         return
     try:
         marker = json.loads(content)

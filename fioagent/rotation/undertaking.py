@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from fioagent import causes
 from fioagent.errors import AgentError, ConfigError
 from fioagent.model import Facts, ObjectIds, RotationId
 from fioagent.rotation import memory, opening, rotator, salvage, wanting
@@ -170,10 +171,7 @@ def est_url_for(
     if not found and predecessor is not None:
         found = predecessor.est_url
     if not found:
-        raise ConfigError(
-            "cannot rotate: no EST server is known",
-            hint="give it with --est-server, or set est.server in /etc/fioagent/fioagent.toml",
-        )
+        raise ConfigError.of(causes.NO_EST, {"doing": "rotate"})
     return found
 
 

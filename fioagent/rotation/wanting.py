@@ -10,6 +10,7 @@ import dataclasses
 import os
 from dataclasses import dataclass
 
+from fioagent import causes
 from fioagent.config import document, trigger
 from fioagent.config.trigger import Trigger
 from fioagent.errors import AgentError, ConfigError, TemporaryError
@@ -254,7 +255,7 @@ def _certificate(device: Device) -> Certificate:
     credential = device.live_credential()
     certificate = device.keys.certificate(credential)
     if certificate is None:
-        raise ConfigError(f"cannot find the certificate {credential.certificate}")
+        raise ConfigError.of(causes.NO_CERTIFICATE, {"path": credential.certificate})
     return certificate
 
 
