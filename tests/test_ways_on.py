@@ -15,12 +15,36 @@ from tests.power import PowerCutError, StopAt, Switch, WrappedSessions, rotate, 
 from tests.test_delivery import Deaf
 from tests.test_recovery import rotate_until_reverting
 from tests.test_superseding import damage, ends
-from tests.world import World
+from tests.world import SECRET, World
 
 
 def phase(world: World) -> str | None:
     rotation = world.fioagent("status", "--json").lines[0]["rotation"]
     return None if rotation is None else str(rotation["phase"])
+
+
+# --- a gateway that takes less at once than a configuration has ---
+
+
+def test_a_configuration_that_is_too_large_for_one_request_goes_in_parts(world: World) -> None:
+    """All of it, also where the line breaks between two of them; files stay that were there."""
+    files = {f"file-{number}": bytes([number]) * 2000 for number in range(200)}
+    world.factory.set_config(world.uuid, files)
+    assert world.fioagent("check-in").code == 0
+    world.factory.clear_requests()
+    world.factory.add_fault("drop", method="PATCH", path="/config", after=4, times=1)
+
+    assert world.rotate("--id", "certs-1").code == 75
+    assert world.rotate("--id", "certs-1").code == 0
+
+    sent = [seen for seen in world.factory.requests("gateway") if seen.method == "PATCH"]
+    statuses = [seen.status for seen in sent if seen.path == "/config"]
+    assert statuses.count(413) > 2
+    assert 0 in statuses
+    for opened in (world.opened_device_config(), world.opened_config()):
+        assert {name: opened[name] for name in files} == files
+        assert opened["app-secret"] == SECRET
+    world.check_nothing_left_behind()
 
 
 # --- the way back ---
