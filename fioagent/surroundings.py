@@ -75,9 +75,9 @@ class Machine:
 
     def tries(self, module: str, label: str) -> Tries | None:
         # Imported late: an optional dependency, and most devices have no token.
-        from fioagent.keystore import tries  # noqa: PLC0415  # see above
+        from fioagent.keystore import token_tries  # noqa: PLC0415  # see above
 
-        return tries.of(module, label)
+        return token_tries.of(module, label)
 
 
 def said(command: Sequence[str], limit_s: float = _LIMIT_S) -> str | None:

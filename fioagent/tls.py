@@ -78,6 +78,7 @@ def client_context(anchors_pem: bytes, choices: Choices | None = None) -> ssl.SS
     choices = choices or Choices()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    openssl.forget_errors()
     try:
         context.load_verify_locations(cadata=anchors_pem.decode("ascii", "ignore"))
     except ValueError as error:  # nothing at all in it

@@ -68,7 +68,7 @@ ADAPTERS = {
     "keystore.token_key",
     "keystore.token_store",
     "keystore.tpm",
-    "keystore.tries",
+    "keystore.token_tries",
     "line",
     "openssl",
     "notify",

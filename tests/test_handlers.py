@@ -365,7 +365,7 @@ def test_a_rotation_by_the_stock_handler(handlers: Handlers) -> None:
     ran = world.fioagent("check-in", environ=program)
 
     assert ran.code == 0, ran.err
-    assert "| gateway accepts serial" in ran.err
+    assert "| gateway accepted serial" in ran.err
     assert world.live_pair()[1].name == "pkey.certs-7.pem"
     assert world.fioagent("check-in", environ=program).code == 0
     assert world.journal_names() == ["ended-000001-certs-7.journal"]

@@ -9,7 +9,7 @@ has a serial number of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cryptography import x509
@@ -31,6 +31,7 @@ from fioagent.factory.pki.certificates import (
 from fioagent.factory.pki.csr import UNREADABLE, is_signed
 
 CERTIFICATE_DAYS: Final = 7300  # factory-registration-ref
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)  # between whoever signs and the factory
 DEFAULT_DIRECTORY: Final = "/var/sota"
 DEVICE: Final[tuple[Extension, ...]] = (key_usage(digital_signature=True), (CLIENT_AUTH, True))
 
@@ -157,7 +158,7 @@ def read_certificate(pem: str, factory: str, now: datetime) -> Identity:
         can = _can_authenticate(certificate.extensions)
     except UNREADABLE as error:
         raise RefusedError(400, f"Unable to load PEM file: not a certificate: {error}") from error
-    if certificate.not_valid_before_utc > now:
+    if certificate.not_valid_before_utc > now + CLOCK_TOLERANCE:
         raise RefusedError(400, "cannot register client.pem: it is not valid yet")
     if certificate.not_valid_after_utc <= now:
         raise RefusedError(400, "cannot register client.pem: it has expired")

@@ -256,10 +256,10 @@ class Faults:
                 and matches(kept.fault, self._server, method, path, device)
             ]
 
-        with self._store.read() as db:
-            if not asked(db):
-                return None
         try:
+            with self._store.read() as db:
+                if not asked(db):
+                    return None
             with self._store.write() as db:
                 for kept in asked(db):
                     db.execute("UPDATE faults SET seen = seen + 1 WHERE id = ?", (kept.id,))

@@ -116,6 +116,7 @@ CONFFILES:${PN} = "${sysconfdir}/default/fioagent"
 
 # Whatever a module imports from, on either release; tests/test_yocto.py compares.
 RDEPENDS:${PN} = "\
+    python3-compression \
     python3-core \
     python3-crypt \
     python3-cryptography \
