@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
 from datetime import timedelta
 
 import pytest
@@ -57,6 +59,17 @@ def test_a_certificate_as_globalsign_issues_it_is_taken() -> None:
     issued = checked(issued_for_us(extensions=extensions), CA.certificate, renewed=renewed)
 
     assert () == issued.warnings
+
+
+def test_an_error_that_a_token_has_left_behind_is_not_the_certificates() -> None:
+    """A module may use the same OpenSSL, and not tidy up; OpenSSL's queue is a thread's own."""
+    openssl = ctypes.CDLL(_ssl.__file__)
+    openssl.ERR_peek_error.restype = ctypes.c_ulong
+    openssl.d2i_X509(None, ctypes.byref(ctypes.c_char_p(b"0")), ctypes.c_long(1))
+    assert openssl.ERR_peek_error() != 0
+
+    new = issued_for_us()
+    assert made.der(new) == checked(new, roots=[ROOT.certificate]).certificate.der
 
 
 def test_the_certificate_for_our_key_is_found_in_any_order() -> None:
